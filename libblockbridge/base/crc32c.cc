@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "base/crc32c.h"
+
+#include <isa-l/crc.h>
+
+#include <algorithm>
+
+namespace bb {
+
+uint32_t crc32c(ConstBytes bytes, uint32_t before) {
+  uint32_t state = ~before;
+  while (!bytes.empty()) {
+    size_t length = std::min<size_t>(bytes.size(), 1 << 30);  // ISA-L takes an int
+    auto* from = const_cast<unsigned char*>(reinterpret_cast<const unsigned char*>(bytes.data()));
+    state = crc32_iscsi(from, static_cast<int>(length), state);
+    bytes = bytes.subspan(length);
+  }
+  return ~state;
+}
+
+}  // namespace bb

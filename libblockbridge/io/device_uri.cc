@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "io/device_uri.h"
+
+#include "io/file_device.h"
+#include "io/mem_device.h"
+#include "io/null_device.h"
+
+namespace bb::io {
+namespace {
+
+using Opener = Task<Result<std::unique_ptr<Device>>> (*)(Context context, Uri uri,
+                                                         std::string text);
+
+// A new kind of device is one file and one row here.
+struct SchemeRow {
+  std::string_view scheme;
+  Opener open;
+};
+constexpr SchemeRow kSchemes[] = {
+    {"file", open_file_device},
+    {"mem", open_mem_device},
+    {"null", open_null_device},
+};
+
+}  // namespace
+
+std::vector<std::string> device_schemes() {
+  std::vector<std::string> names;
+  for (const SchemeRow& row : kSchemes) names.emplace_back(row.scheme);
+  return names;
+}
+
+Task<Result<std::unique_ptr<Device>>> open_device(Context context, std::string text) {
+  auto uri = Uri::parse(text);
+  if (!uri.ok()) co_return uri.status();
+  for (const SchemeRow& row : kSchemes) {
+    if (row.scheme == uri->scheme) {
+      co_return co_await row.open(context, std::move(uri).value(), std::move(text));
+    }
+  }
+  co_return error(Code::k_invalid_argument, "\"{}\": no device scheme \"{}\"; there are {}", text,
+                  uri->scheme, fmt::join(device_schemes(), ", "));
+}
+
+}  // namespace bb::io

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "io/frame_pool.h"
+
+#include <array>
+#include <new>
+
+namespace bb::io {
+namespace {
+
+constexpr size_t kStepBytes = 64;
+constexpr size_t kClasses = 32;  // frames up to 2 KiB are pooled
+constexpr size_t kKeptPerClass = 1024;
+
+// A pool would hide a use after free from AddressSanitizer, so there it steps aside.
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+constexpr bool kPooled = false;
+#else
+constexpr bool kPooled = true;
+#endif
+#else
+constexpr bool kPooled = true;
+#endif
+
+struct FreeFrame {
+  FreeFrame* next;
+};
+
+struct Pool {
+  std::array<FreeFrame*, kClasses> heads{};
+  std::array<size_t, kClasses> counts{};
+
+  ~Pool() {
+    for (FreeFrame*& head : heads) {
+      while (head != nullptr) {
+        FreeFrame* next = head->next;
+        ::operator delete(head);
+        head = next;
+      }
+    }
+    counts.fill(kKeptPerClass);  // frames that die after their thread's pool are simply freed
+  }
+};
+
+thread_local Pool pool;
+
+}  // namespace
+
+void* frame_allocate(size_t size_bytes) {
+  size_t index = (size_bytes + kStepBytes - 1) / kStepBytes - 1;
+  if (!kPooled || index >= kClasses) return ::operator new(size_bytes);
+  FreeFrame* head = pool.heads[index];
+  if (head == nullptr) return ::operator new((index + 1) * kStepBytes);
+  pool.heads[index] = head->next;
+  --pool.counts[index];
+  return head;
+}
+
+void frame_free(void* frame, size_t size_bytes) noexcept {
+  size_t index = (size_bytes + kStepBytes - 1) / kStepBytes - 1;
+  if (!kPooled || index >= kClasses || pool.counts[index] >= kKeptPerClass) {
+    ::operator delete(frame);
+    return;
+  }
+  auto* free_frame = static_cast<FreeFrame*>(frame);
+  free_frame->next = pool.heads[index];
+  pool.heads[index] = free_frame;
+  ++pool.counts[index];
+}
+
+}  // namespace bb::io

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "io/mem_device.h"
+
+#include <sys/mman.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "base/units.h"
+
+namespace bb::io {
+namespace {
+
+class MemDevice final : public Device {
+ public:
+  MemDevice(DeviceInfo info, std::byte* memory) : memory_(memory) { info_ = std::move(info); }
+  ~MemDevice() override { munmap(memory_, info_.size_bytes); }
+
+  Task<Status> close() override {
+    set_state(DeviceState::kClosed);
+    co_return Status();
+  }
+
+ protected:
+  void do_submit(IoRequest& request) override {
+    Bytes range{memory_ + request.offset_bytes, request.length_bytes};
+    switch (request.op) {
+      case IoOp::kRead:
+        iov_scatter(request.iov, request.iov_count, 0, range);
+        break;
+      case IoOp::kWrite:
+        iov_gather(request.iov, request.iov_count, 0, range);
+        break;
+      case IoOp::kWriteZeroes:
+        std::memset(range.data(), 0, range.size());
+        break;
+      case IoOp::kDiscard:
+        discard(range);
+        break;
+      case IoOp::kFlush:
+        break;
+    }
+    request.done(&request, Status());
+  }
+
+ private:
+  // Whole pages go back to the system; the rest is cleared, so that a discard always reads as
+  // zeroes.
+  static void discard(Bytes range) {
+    constexpr uintptr_t kPage = 4096;
+    auto start = reinterpret_cast<uintptr_t>(range.data());
+    uintptr_t first = round_up(start, kPage);
+    uintptr_t last = round_down(start + range.size(), kPage);
+    if (first >= last ||
+        madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED) != 0) {
+      std::memset(range.data(), 0, range.size());
+      return;
+    }
+    std::memset(range.data(), 0, first - start);
+    std::memset(reinterpret_cast<void*>(last), 0, start + range.size() - last);
+  }
+
+  std::byte* memory_;
+};
+
+}  // namespace
+
+Task<Result<std::unique_ptr<Device>>> open_mem_device(Context, Uri uri, std::string text) {
+  DeviceInfo info;
+  info.uri = text;
+  BB_CO_ASSIGN(info.size_bytes, parse_size_bytes(uri.rest));
+  BB_CO_ASSIGN(uint64_t block, uri.take_size("block_size", 512));
+  BB_CO_TRY(uri.reject_unknown());
+  if (block != 512 && block != 4096) {
+    co_return error(Code::k_invalid_argument, "{}: block size {} is neither 512 nor 4096", text,
+                    block);
+  }
+  if (info.size_bytes == 0 || info.size_bytes % block != 0) {
+    co_return error(Code::k_invalid_argument, "{}: size {} is not a multiple of the block size {}",
+                    text, info.size_bytes, block);
+  }
+  info.block_size_bytes = static_cast<uint32_t>(block);
+  info.discard = true;
+  void* memory = mmap(nullptr, info.size_bytes, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (memory == MAP_FAILED) {
+    co_return error(Code::k_no_space, "{}: cannot map {} bytes: {}", text, info.size_bytes,
+                    std::strerror(errno));
+  }
+  co_return std::unique_ptr<Device>(
+      std::make_unique<MemDevice>(std::move(info), static_cast<std::byte*>(memory)));
+}
+
+}  // namespace bb::io

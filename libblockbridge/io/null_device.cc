@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "io/null_device.h"
+
+#include "base/units.h"
+
+namespace bb::io {
+namespace {
+
+class NullDevice final : public Device {
+ public:
+  explicit NullDevice(DeviceInfo info) { info_ = std::move(info); }
+
+  Task<Status> close() override {
+    set_state(DeviceState::kClosed);
+    co_return Status();
+  }
+
+ protected:
+  void do_submit(IoRequest& request) override {
+    if (request.op == IoOp::kRead) iov_fill_zero(request.iov, request.iov_count);
+    request.done(&request, Status());
+  }
+};
+
+}  // namespace
+
+Task<Result<std::unique_ptr<Device>>> open_null_device(Context, Uri uri, std::string text) {
+  DeviceInfo info;
+  info.uri = text;
+  BB_CO_ASSIGN(info.size_bytes, parse_size_bytes(uri.rest));
+  BB_CO_TRY(uri.reject_unknown());
+  if (info.size_bytes == 0 || info.size_bytes % info.block_size_bytes != 0) {
+    co_return error(Code::k_invalid_argument, "{}: size {} is not a multiple of the block size {}",
+                    text, info.size_bytes, info.block_size_bytes);
+  }
+  info.discard = true;
+  co_return std::unique_ptr<Device>(std::make_unique<NullDevice>(std::move(info)));
+}
+
+}  // namespace bb::io
