@@ -1,0 +1,159 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""A stock Debian kernel as NVMe/TCP host of our target: filesystems, resets, killed and second hosts.
+
+usage: nvme_tcp_test.py 6.1|6.12 [--long] [--target bb-serve|reference] [--build-dir build]
+
+Exit code 0 passed, 1 failed, 77 skipped (with a line "skipped: why").
+"""
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+import nvme_commands
+import steps
+from image import image
+from kernel_log import Watch
+from kernels import META_PACKAGES, Unavailable, cache_folder
+from machine import GuestError, Machine
+from targets import HOSTS, OurTarget, ReferenceTarget
+
+FIRST, SECOND, STRANGER = HOSTS
+
+
+class Scenario:
+    """One target and one kernel; every step prints a line with its duration."""
+
+    def __init__(self, target, boot, long):
+        self.target, self.boot, self.long = target, boot, long
+        self.files, self.raw = target.exports
+
+    def step(self, guest, name, function, *arguments, expected=(), **options):
+        print(f"  {name} ... ", end="", flush=True)
+        started = time.monotonic()
+        with Watch(guest, name, expected):
+            result = function(guest, *arguments, **options)
+        print(f"{time.monotonic() - started:.1f} s", flush=True)
+        return result
+
+    def run(self):
+        with self.boot("first host") as first:
+            self.filesystem(first)
+            self.commands(first)
+            self.resets(first)
+            self.second_host(first)
+
+    def filesystem(self, guest):
+        """Discover, connect, mkfs, write, drop caches, checksum, fsck, disconnect; both ways."""
+        guest.run("modprobe nvme-tcp; modprobe ext4")
+        self.step(guest, "discover", steps.discover, self.target, FIRST)
+        self.step(guest, "a stranger is refused", steps.hidden_from_strangers, self.target, STRANGER,
+                  expected=[self.target.host_refused])  # fmt: skip
+        for digests in (True, False):
+            how = "with digests" if digests else "without digests"
+            disk, _ = self.step(
+                guest, f"connect {how}", steps.connect, self.files, FIRST, digests
+            )
+            self.step(guest, "mkfs.ext4, mount", steps.make_filesystem, disk)
+            self.step(guest, "write, drop caches, sha256, fsck", steps.write_and_verify, disk)
+            self.step(guest, "disconnect", steps.disconnect, self.files)
+            disk, _ = self.step(guest, "connect again", steps.connect, self.files, FIRST, digests)
+            self.step(guest, "sha256, fsck", steps.read_again, disk)
+            self.step(guest, "disconnect", steps.disconnect, self.files)
+
+    def commands(self, guest):
+        disk, ctrl = self.step(guest, "connect, raw disk", steps.connect, self.raw, FIRST)
+        block = self.step(
+            guest, "identify", nvme_commands.identify, self.target, self.raw, disk, ctrl
+        )
+        self.step(guest, "lists, logs, features", nvme_commands.lists_and_logs, disk, ctrl)
+        self.step(guest, "compare, write-zeroes, dsm", nvme_commands.single_commands, self.target,
+                  disk, block, expected=[r"LBA Out of Range", r"Compare Failure"])  # fmt: skip
+        self.step(guest, "blkdiscard", nvme_commands.discard, disk)
+        seconds = 60 if self.long else 5
+        self.step(guest, f"fio verify, {seconds} s", steps.fio_verify, disk, 48, seconds)
+        self.step(guest, "disconnect", steps.disconnect, self.raw)
+
+    def resets(self, guest):
+        for digests in (True, False) if self.long else (True,):
+            disk, ctrl = self.step(guest, "connect", steps.connect, self.raw, FIRST, digests)
+            count = 10 if self.long else 2
+            self.step(
+                guest, f"{count} resets while writing", steps.reset_under_load, disk, ctrl, count
+            )
+            self.step(guest, "disconnect", steps.disconnect, self.raw)
+
+    def second_host(self, first):
+        """A second host works while the first one writes, and after the first was killed."""
+        first_disk, _ = self.step(first, "first host connects", steps.connect, self.raw, FIRST)
+        first.start(steps.fio_command(first_disk, 24, 20, "--offset=24M"), 120)
+        with self.boot("second host") as second:
+            second.run("modprobe nvme-tcp; modprobe ext4")
+            disk, _ = self.step(second, "second host connects", steps.connect, self.raw, SECOND)
+            self.step(second, "fio verify beside the first", steps.fio_verify, disk, 16, 5)
+            code, output = first.finish()
+            assert code == 0, f"fio of the first host: {output[-2000:]}"
+            first.start(f"while :; do dd if=/dev/zero of={first_disk} bs=1M seek=30 count=8 "
+                        "oflag=direct conv=notrunc; done", 120)  # fmt: skip
+            time.sleep(2)
+            print("  first host killed in the middle of a write", flush=True)
+            first.kill()
+            self.step(second, "fio verify after the kill", steps.fio_verify, disk, 16, 5)
+            files, _ = self.step(
+                second, "connect the other disk", steps.connect, self.files, SECOND
+            )
+            self.step(second, "mkfs.ext4, mount", steps.make_filesystem, files)
+            self.step(second, "write, drop caches, sha256, fsck", steps.write_and_verify, files)
+            self.step(second, "disconnect", steps.disconnect, self.files)
+            self.step(second, "disconnect", steps.disconnect, self.raw)
+
+
+def run(options, folder):
+    booted = image(options.kernel, cache_folder(options.build_dir))
+
+    def boot(what):
+        guest = Machine(*booted)
+        print(f"  boot of the {what}: {guest.release}, {guest.boot_seconds:.1f} s", flush=True)
+        return guest
+
+    if options.target == "reference":
+        target = ReferenceTarget(booted)
+    else:
+        target = OurTarget(options.build_dir, folder)
+    print(f"kernel {options.kernel} against {target.name}", flush=True)
+    try:
+        Scenario(target, boot, options.long).run()
+        target.stop()
+    except (AssertionError, GuestError, ValueError, KeyError):
+        print(f"\ntarget says:\n{target.tail()}", flush=True)
+        raise
+    finally:
+        target.kill()
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("kernel", choices=META_PACKAGES)
+    parser.add_argument("--long", action="store_true")
+    parser.add_argument("--target", choices=["bb-serve", "reference"], default="bb-serve")
+    parser.add_argument("--build-dir", default="build")
+    options = parser.parse_args()
+    started, folder = time.monotonic(), tempfile.mkdtemp(prefix="bb-guest-test.")
+    try:
+        run(options, folder)
+    except Unavailable as why:
+        print(f"skipped: {why}")
+        sys.exit(77)
+    except (AssertionError, GuestError, subprocess.SubprocessError) as fault:
+        print(f"FAILED: {fault}")
+        sys.exit(1)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    print(f"passed in {time.monotonic() - started:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

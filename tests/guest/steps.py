@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a stock Linux host does with one of our disks, one function a step; each raises on a fault."""
+import json
+
+from image import HOST_ADDRESS
+
+FILES_SCRIPT = """
+mkdir -p /tmp/files
+for n in 1 2 3 4 5 6 7 8; do head -c $((n * 700001)) /dev/urandom >/tmp/files/$n; done
+"""
+
+
+def connect_command(export, host, digests=True, options=""):
+    uuid = host.rsplit(":", 1)[1]
+    digest = "--hdr-digest --data-digest" if digests else ""
+    return (
+        f"nvme connect -t tcp -a {HOST_ADDRESS} -s {export.port} -n {export.nqn} "
+        f"--hostnqn={host} --hostid={uuid} --keep-alive-tmo=30 {digest} {options}\n"
+    )
+
+
+def wait_for_disk(nqn):
+    """Sets $d to /dev/nvmeXnY and $c to /dev/nvmeX of the connected subsystem."""
+    return f"""
+d=; n=0
+while [ -z "$d" ]; do
+  for s in /sys/class/nvme-subsystem/*; do
+    [ "$(cat $s/subsysnqn)" = "{nqn}" ] || continue
+    for e in $s/nvme*; do case ${{e##*/}} in
+      nvme*c*n*) ;; nvme*n*) [ -b /dev/${{e##*/}} ] && d=/dev/${{e##*/}} ;; *) c=/dev/${{e##*/}} ;;
+    esac; done
+  done
+  n=$((n + 1)); [ $n -lt 100 ] || {{ echo "no disk of {nqn} after 10 s"; exit 1; }}
+  [ -n "$d" ] || sleep 0.1
+done
+"""
+
+
+def discover(guest, target, host):
+    export = target.exports[0]
+    output = guest.run(
+        f"nvme discover -t tcp -a {HOST_ADDRESS} -s {export.port} --hostnqn={host} "
+        f"--hostid={host.rsplit(':', 1)[1]} -o json"
+    )
+    found = {record["subnqn"]: record for record in json.loads(output)["records"]}
+    for wanted in target.exports:
+        assert wanted.nqn in found, f"discovery does not list {wanted.nqn}: {output}"
+        record = found[wanted.nqn]
+        assert record["trtype"] == "tcp", record
+        assert "nvme" in record["subtype"], record
+
+
+def hidden_from_strangers(guest, target, host):
+    export = target.exports[0]
+    code, output = guest.call(
+        f"nvme discover -t tcp -a {HOST_ADDRESS} -s {export.port} --hostnqn={host} "
+        f"--hostid={host.rsplit(':', 1)[1]} -o json"
+    )
+    assert export.nqn not in output, f"a stranger discovers {export.nqn}: {output}"
+    code, output = guest.call(connect_command(export, host))
+    assert code != 0, f"a stranger may connect to {export.nqn}: {output}"
+
+
+def connect(guest, export, host, digests=True, options=""):
+    """Connects and checks what the kernel saw; returns (disk, controller)."""
+    output = guest.run(
+        connect_command(export, host, digests, options)
+        + wait_for_disk(export.nqn)
+        + "echo $d $c $(blockdev --getsize64 $d)"
+    )
+    disk, controller, size = output.split()[-3:]
+    assert int(size) == export.size_bytes, f"{disk} has {size} bytes, not {export.size_bytes}"
+    return disk, controller
+
+
+def disconnect(guest, export):
+    output = guest.run(
+        f"nvme disconnect -n {export.nqn}\nls /dev/nvme*n1 2>/dev/null || true", 60
+    )
+    assert "disconnected 0" not in output, output
+
+
+def make_filesystem(guest, disk):
+    guest.run(f"mkfs.ext4 -q -F {disk}\nmkdir -p /mnt\nmount -t ext4 {disk} /mnt", 120)
+
+
+def write_and_verify(guest, disk):
+    """Files written, caches dropped, checksums compared, the filesystem checked."""
+    guest.run(
+        FILES_SCRIPT + "cd /tmp/files; sha256sum * >/tmp/sums\n"
+        "cp * /mnt/; sync; echo 3 >/proc/sys/vm/drop_caches\n"
+        "cd /mnt; sha256sum -c /tmp/sums >/tmp/result || { cat /tmp/result; exit 1; }\n"
+        f"cd /; umount /mnt; e2fsck -fn {disk}",
+        180,
+    )
+
+
+def read_again(guest, disk):
+    """After a new connection the files must still be there."""
+    guest.run(
+        f"mount -t ext4 {disk} /mnt; cd /mnt; sha256sum -c /tmp/sums >/tmp/result || "
+        f"{{ cat /tmp/result; exit 1; }}; cd /; umount /mnt; e2fsck -fn {disk}; rm -r /tmp/files",
+        180,
+    )
+
+
+def reset_under_load(guest, disk, controller, resets=2):
+    """`nvme reset` while data is written; nothing may be lost."""
+    guest.run(
+        f"""
+dd if=/dev/urandom of=/tmp/load bs=1M count=12 2>/dev/null
+( dd if=/tmp/load of={disk} bs=64k oflag=direct conv=notrunc 2>/tmp/dd.log; echo $? >/tmp/dd.code ) &
+for n in $(seq {resets}); do sleep 0.4; nvme reset {controller}; done
+wait
+[ "$(cat /tmp/dd.code)" = 0 ] || {{ cat /tmp/dd.log; exit 1; }}
+echo 3 >/proc/sys/vm/drop_caches
+cmp -n $((12 << 20)) /tmp/load {disk}
+rm /tmp/load
+""",
+        120,
+    )
+
+
+def fio_verify(guest, disk, size_mib, seconds, extra=""):
+    output = guest.run(fio_command(disk, size_mib, seconds, extra), seconds + 90)
+    job = json.loads(output[output.index("{") :])["jobs"][0]
+    assert job["error"] == 0, output[-2000:]
+    assert job["read"]["total_ios"] > 0 and job["write"]["total_ios"] > 0, output[-2000:]
+    return job["read"]["total_ios"] + job["write"]["total_ios"]
+
+
+def fio_command(disk, size_mib, seconds, extra=""):
+    return (
+        f"fio --name=verify --filename={disk} --rw=randrw --bsrange=4k-128k --size={size_mib}M "
+        f"--runtime={seconds} --time_based --ioengine=libaio --direct=1 --iodepth=16 "
+        f"--verify=crc32c --verify_fatal=1 --verify_backlog=64 --fallocate=none "
+        f"--output-format=json {extra}"
+    )

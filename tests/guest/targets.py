@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the guests connect to: our bb-serve on the host's loopback, or Linux's own nvmet for reference.
+
+The reference proves the harness: a step that fails against both is a fault of the step.
+"""
+import pathlib
+import re
+import select
+import signal
+import socket
+import subprocess
+import time
+from dataclasses import dataclass
+
+from kernels import Unavailable
+from machine import Machine
+
+MIB = 1 << 20
+HOSTS = [f"nqn.2026-11.io.blockbridge:host:{n * 8}-0000-4000-8000-000000000000" for n in "123"]
+
+
+@dataclass(frozen=True)
+class Export:
+    port: int
+    nqn: str
+    size_bytes: int
+
+
+class OurTarget:
+    """bb-serve with a file and a memory device, for two named hosts."""
+
+    name, has_compare, checks_hosts = "bb-serve", True, True
+    host_refused = r"Connect for subsystem .* is not allowed|failed to connect queue: 0"
+
+    def __init__(self, build_dir, folder, digests=True):
+        program = pathlib.Path(build_dir, "programs/bb-serve").resolve()
+        if not program.exists():
+            raise Unavailable(f"no program {program.name} in {program.parent}")
+        disk = pathlib.Path(folder, "disk.img")
+        with open(disk, "wb") as file:
+            file.truncate(256 * MIB)
+        sizes = [256 * MIB, 64 * MIB]
+        command = [program, "--device", f"file:{disk}", "--device", f"mem:{sizes[1] // MIB}M"]
+        command += ["--nvme-tcp", "127.0.0.1:0", "--digest", "on" if digests else "off"]
+        command += ["--allow-host", HOSTS[0], "--allow-host", HOSTS[1]]
+        self.log = open(pathlib.Path(folder, "target.log"), "w+", encoding="utf-8")
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=self.log, text=True
+        )
+        try:
+            lines = self._until_ready()
+        except BaseException:
+            self.process.kill()
+            raise
+        found = re.findall(r"^export nvme-tcp \S+?:(\d+) (\S+)$", "\n".join(lines), re.M)
+        assert len(found) == 2, f"two exports were asked for, and bb-serve says: {lines}"
+        self.exports = [Export(int(p), nqn, size) for (p, nqn), size in zip(found, sizes)]
+
+    def _until_ready(self):
+        """The lines up to "ready nvme-tcp" and whatever follows within a moment."""
+        lines, end, ready = [], time.monotonic() + 20, False
+        while select.select([self.process.stdout], [], [], 0.5)[0]:
+            line = self.process.stdout.readline()
+            if not line:
+                break
+            lines.append(line.rstrip("\n"))
+            ready = ready or line.startswith("ready nvme-tcp")
+            exports = sum(text.startswith("export ") for text in lines)
+            if ready and exports == 2:
+                return lines
+        assert ready and time.monotonic() < end, f"bb-serve is not ready: {lines} {self.tail()}"
+        return lines
+
+    def tail(self):
+        self.log.seek(0)
+        return self.log.read()[-3000:]
+
+    def stop(self):
+        """SIGTERM must end it in order within ten seconds."""
+        assert self.process.poll() is None, f"bb-serve ended by itself: {self.tail()}"
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            code = self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise AssertionError(f"bb-serve ignored SIGTERM for 10 s: {self.tail()}") from None
+        assert code == 0, f"bb-serve ended with exit code {code}: {self.tail()}"
+
+    def kill(self):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+
+class ReferenceTarget:
+    """Linux's nvmet-tcp in a guest of its own, reached through a forwarded port."""
+
+    name, has_compare, checks_hosts = "nvmet", False, True
+    host_refused = r"Connect for subsystem .* is not allowed|failed to connect queue: 0"
+
+    def __init__(self, image):
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port = probe.getsockname()[1]
+        self.machine = Machine(*image, forward=(port, 4420), processors=1)
+        sizes = [256 * MIB, 64 * MIB]
+        names = [f"nqn.2026-11.io.blockbridge:disk:reference-{n}" for n in (1, 2)]
+        self.exports = [Export(port, nqn, size) for nqn, size in zip(names, sizes)]
+        self.machine.run("modprobe -a nvmet-tcp loop\n" + self._port(names) + "".join(
+            self._subsystem(n, nqn, size) for n, (nqn, size) in enumerate(zip(names, sizes), 1)
+        ) + "".join(f"ln -s $c/subsystems/{nqn} $p/subsystems/{nqn}\n" for nqn in names))  # fmt: skip
+
+    @staticmethod
+    def _port(_names):
+        hosts = "".join(f"mkdir $c/hosts/{host}\n" for host in HOSTS[:2])
+        return (
+            "c=/sys/kernel/config/nvmet; p=$c/ports/1\nmkdir $p\n" + hosts +
+            "echo tcp >$p/addr_trtype; echo ipv4 >$p/addr_adrfam\n"
+            "echo 0.0.0.0 >$p/addr_traddr; echo 4420 >$p/addr_trsvcid\n"
+        )  # fmt: skip
+
+    @staticmethod
+    def _subsystem(number, nqn, size_bytes):
+        disk = f"/run/disk{number}"
+        return (
+            f"s=$c/subsystems/{nqn}; mkdir $s; echo 0 >$s/attr_allow_any_host\n"
+            + "".join(f"ln -s $c/hosts/{h} $s/allowed_hosts/{h}\n" for h in HOSTS[:2])
+            + f"truncate -s {size_bytes} {disk}; d=$(losetup -f); losetup $d {disk}\n"
+            f"mkdir $s/namespaces/1; echo $d >$s/namespaces/1/device_path\n"
+            "echo 1 >$s/namespaces/1/enable\n"
+        )
+
+    def tail(self):
+        return self.machine.call("dmesg | tail -30")[1]
+
+    def stop(self):
+        self.machine.close()
+
+    kill = stop
