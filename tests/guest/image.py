@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes what QEMU boots: the kernel as ELF, and an initramfs of busybox, modules and Debian's tools."""
+"""Makes what QEMU boots: the kernel as ELF, an initramfs of busybox, modules, Debian's tools."""
 import hashlib
 import lzma
 import os

@@ -1,8 +1,9 @@
 #!/bin/busybox sh
 # SPDX-License-Identifier: Apache-2.0
-# The first process of a guest: mounts, loads the drivers of the machine, then runs what the host sends.
-# A job comes over the virtio port "job" as "ID SECONDS LENGTH" and the script; "ID CODE LENGTH" and the
-# script's output go back. BOOT_MODULES and GUEST_ADDRESS are filled in when the image is made.
+# shellcheck shell=dash
+# The first process of a guest: mounts, loads drivers of the machine, then runs what the host sends.
+# A job comes over the virtio port "job" as "ID SECONDS LENGTH" and the script; "ID CODE LENGTH" and
+# the script's output go back. BOOT_MODULES and GUEST_ADDRESS are filled in when the image is made.
 /bin/busybox --install -s /bin
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/ PAGER=cat
 mount -t devtmpfs dev /dev
@@ -13,7 +14,7 @@ ln -sf /proc/self/fd /dev/fd
 mount -t tmpfs run /run
 mount -t tmpfs tmp /tmp
 mount -t tmpfs shm /dev/shm
-for module in @BOOT_MODULES@; do modprobe -q "$module"; done
+modprobe -a -q @BOOT_MODULES@
 mount -t configfs config /sys/kernel/config
 hostname guest
 ip link set lo up

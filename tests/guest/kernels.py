@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stock Debian kernels, fetched as packages and unpacked below the cache folder; nothing installed."""
+"""Stock Debian kernels, fetched as packages and unpacked below the cache folder, not installed."""
 import os
 import pathlib
 import re
@@ -10,7 +10,7 @@ META_PACKAGES = {"6.1": "linux-image-amd64", "6.12": "linux-image-6.12-amd64"}
 
 
 class Unavailable(Exception):
-    """Something that a guest needs is not on this machine; the test is then skipped with this text."""
+    """A guest needs something that is not on this machine; the test is skipped with this text."""
 
 
 def cache_folder(build_dir):
@@ -41,7 +41,7 @@ def _newest_package(meta):
 
 
 def unpacked_kernel(name, cache):
-    """The folder of an unpacked kernel package: boot/ and lib/modules/. Downloads it when absent."""
+    """The folder of an unpacked kernel package: boot/, lib/modules/. Downloads it when absent."""
     have = sorted(cache.glob(f"kernel-{name}/*/lib/modules"))
     if have:  # an image once made keeps its kernel: `./dev clean` fetches a newer one
         return have[-1].parents[1]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Steps that use nvme-cli on single commands: what our controller says of itself, and what it does."""
+"""Steps with single commands of nvme-cli: what our controller says of itself, and what it does."""
 import json
 import re
 
@@ -40,7 +40,7 @@ def lists_and_logs(guest, disk, controller):
     smart = _json(guest, f"nvme smart-log {controller}")
     assert smart["critical_warning"] == 0, smart
     assert 250 < smart["temperature"] < 350 or smart["temperature"] == 0, smart["temperature"]
-    assert smart["media_errors"] == 0, smart
+    assert int(smart["media_errors"]) == 0, smart
     errors = _json(guest, f"nvme error-log {controller} -e 1")
     assert "errors" in errors, errors
     firmware = guest.run(f"nvme fw-log {controller}")
@@ -72,7 +72,8 @@ def single_commands(guest, target, disk, block):
         assert code != 0 and "ompare" in output, f"unequal data compared as equal: {output}"
     guest.run(
         head + "nvme write-zeroes $d -s $n -c $((n - 1))\n"
-        "nvme read $d -s $n -c $((n - 1)) -z 32768 -d /tmp/r; head -c 32768 /dev/zero | cmp - /tmp/r\n"
+        "nvme read $d -s $n -c $((n - 1)) -z 32768 -d /tmp/r\n"
+        "head -c 32768 /dev/zero | cmp - /tmp/r\n"
         "nvme write $d -s $((2 * n)) -c $((n - 1)) -z 32768 -d /tmp/a\n"
         "nvme dsm $d --ad --slbs=$n --blocks=$n\n"
         "nvme read $d -s $n -c $((n - 1)) -z 32768 -d /tmp/r  # any contents, but no error\n"

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""A stock Debian kernel as NVMe/TCP host of our target: filesystems, resets, killed and second hosts.
+"""A stock Debian kernel as NVMe/TCP host of our target: files, resets, killed and second hosts.
 
 usage: nvme_tcp_test.py 6.1|6.12 [--long] [--target bb-serve|reference] [--build-dir build]
 
@@ -50,8 +50,9 @@ class Scenario:
         """Discover, connect, mkfs, write, drop caches, checksum, fsck, disconnect; both ways."""
         guest.run("modprobe nvme-tcp; modprobe ext4")
         self.step(guest, "discover", steps.discover, self.target, FIRST)
-        self.step(guest, "a stranger is refused", steps.hidden_from_strangers, self.target, STRANGER,
-                  expected=[self.target.host_refused])  # fmt: skip
+        refusal = [self.target.host_refused]
+        refuse = steps.hidden_from_strangers
+        self.step(guest, "a stranger is refused", refuse, self.target, STRANGER, expected=refusal)
         for digests in (True, False):
             how = "with digests" if digests else "without digests"
             disk, _ = self.step(

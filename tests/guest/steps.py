@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a stock Linux host does with one of our disks, one function a step; each raises on a fault."""
+"""What a stock Linux host does with one of our disks; each step raises on a fault."""
 import json
 
 from image import HOST_ADDRESS
@@ -109,7 +109,8 @@ def reset_under_load(guest, disk, controller, resets=2):
     guest.run(
         f"""
 dd if=/dev/urandom of=/tmp/load bs=1M count=12 2>/dev/null
-( dd if=/tmp/load of={disk} bs=64k oflag=direct conv=notrunc 2>/tmp/dd.log; echo $? >/tmp/dd.code ) &
+( dd if=/tmp/load of={disk} bs=64k oflag=direct conv=notrunc 2>/tmp/dd.log
+  echo $? >/tmp/dd.code ) &
 for n in $(seq {resets}); do sleep 0.4; nvme reset {controller}; done
 wait
 [ "$(cat /tmp/dd.code)" = 0 ] || {{ cat /tmp/dd.log; exit 1; }}

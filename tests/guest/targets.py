@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the guests connect to: our bb-serve on the host's loopback, or Linux's own nvmet for reference.
+"""What the guests connect to: our bb-serve on the host's loopback, or Linux's nvmet as reference.
 
 The reference proves the harness: a step that fails against both is a fault of the step.
 """
@@ -105,18 +105,22 @@ class ReferenceTarget:
         sizes = [256 * MIB, 64 * MIB]
         names = [f"nqn.2026-11.io.blockbridge:disk:reference-{n}" for n in (1, 2)]
         self.exports = [Export(port, nqn, size) for nqn, size in zip(names, sizes)]
-        self.machine.run("modprobe -a nvmet-tcp loop\n" + self._port(names) + "".join(
-            self._subsystem(n, nqn, size) for n, (nqn, size) in enumerate(zip(names, sizes), 1)
-        ) + "".join(f"ln -s $c/subsystems/{nqn} $p/subsystems/{nqn}\n" for nqn in names))  # fmt: skip
+        script = "modprobe -a nvmet-tcp loop\n" + self._port()
+        for number, export in enumerate(self.exports, 1):
+            script += self._subsystem(number, export.nqn, export.size_bytes)
+        for nqn in names:
+            script += f"ln -s $c/subsystems/{nqn} $p/subsystems/{nqn}\n"
+        self.machine.run(script)
 
     @staticmethod
-    def _port(_names):
+    def _port():
         hosts = "".join(f"mkdir $c/hosts/{host}\n" for host in HOSTS[:2])
         return (
-            "c=/sys/kernel/config/nvmet; p=$c/ports/1\nmkdir $p\n" + hosts +
-            "echo tcp >$p/addr_trtype; echo ipv4 >$p/addr_adrfam\n"
+            "c=/sys/kernel/config/nvmet; p=$c/ports/1\nmkdir $p\n"
+            + hosts
+            + "echo tcp >$p/addr_trtype; echo ipv4 >$p/addr_adrfam\n"
             "echo 0.0.0.0 >$p/addr_traddr; echo 4420 >$p/addr_trsvcid\n"
-        )  # fmt: skip
+        )
 
     @staticmethod
     def _subsystem(number, nqn, size_bytes):
