@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+// pure: values only
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string_view>
+
+namespace bb {
+
+// Planted faults, one for each safety rule. The simulator builds a second copy of the libraries
+// with -DBB_MUTANTS=1, turns on one of them at a time, and must then find a violation: a checker
+// that catches no mutant is not a checker. In every other build BB_MUTANT() is the constant false.
+// BB_MUTANT_ROW(kEnumerator, "name", "what the mutant does")
+#define BB_MUTANT_TABLE(ROW)                                                                   \
+  ROW(kAckBeforeCommit, "ack-before-commit", "acknowledge a degraded write before the commit") \
+  ROW(kSkipBitmapWrite, "skip-bitmap-write", "never write the write-intent bitmap")            \
+  ROW(kBitmapAfterData, "bitmap-after-data", "write the data first, its dirty bit later")      \
+  ROW(kClearWithoutFlush, "clear-without-flush", "clear dirty bits without a flush before")    \
+  ROW(kClearWhileDegraded, "clear-while-degraded", "clear dirty bits while a member is away")  \
+  ROW(kWriteOneMirror, "write-one-mirror", "write to the first member only")                   \
+  ROW(kReadStaleMember, "read-stale-member", "read from recovering members too")               \
+  ROW(kSkipRecoveryFlush, "skip-recovery-flush", "call a member in-sync without flushing it")  \
+  ROW(kReadUnequalRegion, "read-unequal-region", "read a dirty region without equalising it")  \
+  ROW(kIgnoreFenced, "ignore-fenced", "take a commit refused as FENCED for success")           \
+  ROW(kNoRangeLock, "no-range-lock", "let overlapping writes run in any order")                \
+  ROW(kTrustSuperblock, "trust-superblock", "call in-sync who says so in its own superblock")  \
+  ROW(kIgnoreIncarnation, "ignore-incarnation", "treat a reconnect as if nothing was lost")    \
+  ROW(kRecoverWithoutCopy, "recover-without-copy", "skip the copy onto a recovering member")   \
+  ROW(kFlushOneMirror, "flush-one-mirror", "flush the first member only")
+
+enum class Mutant : uint8_t {
+  kNone,
+#define BB_MUTANT_ENUM_(enumerator, name, what) enumerator,
+  BB_MUTANT_TABLE(BB_MUTANT_ENUM_)
+#undef BB_MUTANT_ENUM_
+};
+
+struct MutantRow {
+  Mutant mutant;
+  std::string_view name;
+  std::string_view what;
+};
+
+inline constexpr MutantRow kMutants[] = {
+#define BB_MUTANT_ROW_(enumerator, name, what) {Mutant::enumerator, name, what},
+    BB_MUTANT_TABLE(BB_MUTANT_ROW_)
+#undef BB_MUTANT_ROW_
+};
+
+constexpr std::optional<Mutant> mutant_from_name(std::string_view name) {
+  for (const MutantRow& row : kMutants) {
+    if (row.name == name) return row.mutant;
+  }
+  return std::nullopt;
+}
+
+#if defined(BB_MUTANTS) && BB_MUTANTS
+// The one that is on in this process; set between runs, never during one.
+inline constinit Mutant active_mutant = Mutant::kNone;
+#define BB_MUTANT(enumerator) (::bb::active_mutant == ::bb::Mutant::enumerator)
+#else
+#define BB_MUTANT(enumerator) false
+#endif
+
+}  // namespace bb

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/units.h"
+#include "io/context.h"
+#include "io/device.h"
+#include "raid/membership_authority.h"
+
+namespace bb::raid {
+
+// A device that is, or shall become, a member. Borrowed (`device` outlives the array) or owned (the
+// array closes and destroys it, also when create or assemble fails).
+struct MemberDevice {
+  io::Device* device = nullptr;
+  std::unique_ptr<io::Device> owned;
+  std::string label;  // for people; the device's URI when empty
+
+  static MemberDevice borrow(io::Device& device, std::string label = {}) {
+    MemberDevice member;
+    member.device = &device;
+    member.label = std::move(label);
+    return member;
+  }
+  static MemberDevice own(std::unique_ptr<io::Device> device, std::string label = {}) {
+    MemberDevice member;
+    member.device = device.get();
+    member.owned = std::move(device);
+    member.label = std::move(label);
+    return member;
+  }
+};
+
+struct ArrayOptions {
+  uint64_t epoch = 1;  // of this owner; a lower one than the record's is FENCED
+  // How fast to copy when the host is quiet, and when it is not.
+  uint64_t resync_bytes_per_second = 1 * GiB;
+  uint64_t resync_busy_bytes_per_second = 64 * MiB;
+  uint64_t commit_wait_ns = 30 * kNsPerSecond;  // how long a write waits for a commit, then fails
+  uint64_t commit_retry_ns = 200 * kNsPerMs;    // pause between attempts to commit
+  uint64_t clean_delay_ns = 2 * kNsPerSecond;  // how long a region stays dirty after its last write
+  bool auto_readmit = false;                   // take a failed member back when it is ready again
+  uint64_t readmit_delay_ns = 1 * kNsPerSecond;  // … and has stayed so for this long
+};
+
+struct ArrayCreate {
+  std::string name;
+  Uuid uuid;  // nil: a random one
+  std::vector<MemberDevice> members;
+  bool assume_clean = false;  // the members hold the same bytes already, or nobody will care
+  bool force = false;         // take members that carry a valid superblock of another array
+  uint64_t region_size_bytes =
+      0;  // one bit of the bitmap; 0: chosen so that the bitmap stays small
+  ArrayOptions options;
+};
+
+struct ArrayAssemble {
+  Uuid uuid;                          // nil: of the first device that carries a superblock
+  std::vector<MemberDevice> devices;  // whatever was found, in any order
+  ArrayOptions options;
+};
+
+struct ArrayMemberInfo {
+  Uuid uuid;
+  MemberState state = MemberState::kInSync;  // as committed
+  uint64_t generation = 0;
+  uint32_t slot = 0;
+  std::string label;
+  bool present = false;       // a device is there and in use
+  bool suspect = false;       // failed, the commit of that is under way
+  std::string detail;         // why it failed or was left out
+  uint64_t behind_bytes = 0;  // still to be copied onto it
+  uint64_t reads = 0, writes = 0, errors = 0, repaired_ranges = 0;
+};
+
+struct ArrayInfo {
+  Uuid uuid;
+  std::string name;
+  // "online", "online (degraded)", "online (resyncing 12%)", "online (recovering 12%)", "recover"
+  // (no usable in-sync member: close and assemble again), "fenced", "stopping", "stopped"
+  std::string state;
+  std::string detail;  // why, when it is not plain "online"
+  uint32_t level = 1;
+  uint64_t version = 0, epoch = 0;
+  std::string reason;  // of the last committed change
+  uint64_t size_bytes = 0, region_size_bytes = 0;
+  uint64_t regions = 0, dirty_regions = 0;
+  // Of the present or last resync: what it had to copy and what it copied.
+  uint64_t resync_total_bytes = 0, resync_done_bytes = 0;
+  uint64_t resynced_bytes = 0;          // written to members by resync, since the start
+  uint64_t bitmap_writes = 0;           // page writes, all members together
+  uint64_t degraded_since_wall_ns = 0;  // 0: not degraded
+  std::vector<ArrayMemberInfo> members;
+  std::vector<std::string> left_out;  // devices refused at assembly, each with its reason
+};
+
+class ArrayCore;
+
+// RAID 1 over N devices that never lies (docs/decisions/003-raid1.md). A device itself: read,
+// write, flush, write zeroes; discard becomes write zeroes, so that members stay equal. The memory
+// of a write must not change before it is done, or the members would differ.
+class Array final : public io::Device {
+ public:
+  // INVALID_ARGUMENT (too few or too many members, names, block sizes), NO_SPACE (too small),
+  // ALREADY_EXISTS (a device listed twice or used by another array), what devices and authority
+  // say. When it fails, no device carries a superblock of the array it tried to make.
+  static io::Task<Result<std::unique_ptr<Array>>> create(io::Context context, ArrayCreate what,
+                                                         MembershipAuthority* authority);
+  // Starts what the committed record says, never what the drives say. Devices that do not belong to
+  // it or are stale are left out, with the reason. Absent in-sync members are committed as failed
+  // before the array serves anything. UNAVAILABLE with "recover" in its text: no in-sync member is
+  // there. NOT_FOUND: no record. FENCED: the record has a newer epoch than the options.
+  static io::Task<Result<std::unique_ptr<Array>>> assemble(io::Context context, ArrayAssemble what,
+                                                           MembershipAuthority* authority);
+  ~Array() override;
+
+  ArrayInfo describe() const;
+  const Uuid& uuid() const;
+
+  // Committed when they return ok. TIMED_OUT: the authority does not answer; the outcome is
+  // unknown, the array keeps finding out.
+  io::Task<Status> fail_member(Uuid member, std::string reason);
+  // A failed member comes back; only what it missed is copied. Without a device: the one it had.
+  // Returns when it is recovering (wait_in_sync waits for the rest).
+  io::Task<Status> readmit_member(Uuid member, MemberDevice device = {});
+  // `fresh` takes the place of `old`, which is removed for good; everything is copied onto it.
+  io::Task<Status> replace_member(Uuid old, MemberDevice fresh, bool force = false);
+  // Forgets a failed or surplus member for good.
+  io::Task<Status> remove_member(Uuid member);
+
+  void set_resync_rate(uint64_t bytes_per_second, uint64_t busy_bytes_per_second);
+  // Ok once nothing is left to copy; TIMED_OUT at the deadline, saying what is.
+  io::Task<Status> wait_in_sync(uint64_t deadline_ns);
+
+  // Waits for I/O in flight; leaves a clean bitmap if no member is missing; closes owned devices.
+  io::Task<Status> close() override;
+
+ protected:
+  void do_submit(io::IoRequest& request) override;
+
+ private:
+  explicit Array(std::unique_ptr<ArrayCore> core);
+  friend class ArrayCore;
+  std::unique_ptr<ArrayCore> core_;
+};
+
+}  // namespace bb::raid
