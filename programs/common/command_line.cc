@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "common/command_line.h"
+
+#include "common/failure.h"
+
+namespace bb::program {
+
+std::optional<int> parse_command_line(CLI::App& app, int argc, char** argv) {
+  try {
+    app.parse(argc, argv);
+    return std::nullopt;
+  } catch (const CLI::Success& asked) {  // --help, --version: printed by CLI11
+    return app.exit(asked);
+  } catch (const CLI::ParseError& wrong) {
+    return fail(app.get_name(), error(Code::k_invalid_argument, "{}", wrong.what()),
+                fmt::format("{} --help", app.get_name()));
+  }
+}
+
+Result<LogLevel> parse_log_level(const std::string& text) {
+  struct Row {
+    std::string_view name;
+    LogLevel level;
+  };
+  constexpr Row kRows[] = {{"debug", LogLevel::kDebug},
+                           {"info", LogLevel::kInfo},
+                           {"warn", LogLevel::kWarn},
+                           {"error", LogLevel::kError},
+                           {"off", LogLevel::kOff}};
+  for (const Row& row : kRows) {
+    if (row.name == text) return row.level;
+  }
+  return error(Code::k_invalid_argument,
+               "log level \"{}\" is none of debug, info, warn, error, off", text);
+}
+
+}  // namespace bb::program

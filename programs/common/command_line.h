@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <optional>
+#include <string>
+
+#include "base/log.h"
+#include "base/status.h"
+
+namespace bb::program {
+
+// Parses; an exit status when the program should end now: 0 after --help or --version, 2 with the
+// usual two lines on stderr when the arguments are wrong. CLI11 throws; nothing passes this border.
+std::optional<int> parse_command_line(CLI::App& app, int argc, char** argv);
+
+Result<LogLevel> parse_log_level(const std::string& text);  // debug, info, warn, error, off
+
+}  // namespace bb::program
