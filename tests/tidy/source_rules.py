@@ -24,6 +24,8 @@ OUTSIDE = ("programs", "examples", "bench", "bindings")
 OUTSIDE_EXCEPTIONS = {
     # A benchmark of an internal layer has no public interface to measure through.
     "bench/": {"base", "io", "raid"},
+    # Until the C ABI covers what the daemons need; then these rows go.
+    "programs/": {"base", "io", "raid", "cluster", "backplane"},
 }
 
 # Function name or file -> why it may be longer. Empty is how it should stay.
