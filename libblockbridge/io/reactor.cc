@@ -64,7 +64,7 @@ Status Reactor::init() {
 
 Reactor::~Reactor() {
   if (ring_made_) io_uring_queue_exit(&ring_);
-  for (int fd : {wake_fd_, epoll_fd_, timer_fd_}) {
+  for (int fd : {wake_fd_, epoll_fd_, ring_event_fd_, timer_fd_}) {
     if (fd >= 0) ::close(fd);
   }
 }
@@ -198,6 +198,10 @@ void Reactor::enter(bool wait) {
 // wait; what the work submits goes to the kernel with the next entry, all at once.
 bool Reactor::run_once(bool wait) {
   start();
+  if (ring_event_fd_ >= 0) {  // heard: silence the bell before looking, so that no ring is missed
+    uint64_t count = 0;
+    [[maybe_unused]] ssize_t got = ::read(ring_event_fd_, &count, sizeof count);
+  }
   take_remote();
   fire_timers();
   enter(wait && ready_.empty());
@@ -221,32 +225,42 @@ void Reactor::stop() {
 
 Result<int> Reactor::poll_fd() {
   start();
-  if (epoll_fd_ >= 0) return epoll_fd_;
+  if (epoll_fd_ < 0) BB_TRY(make_poll_fd());
+  return epoll_fd_;
+}
+
+// Not the ring's own descriptor: with deferred completions the kernel does not wake its pollers,
+// but it does ring a registered eventfd.
+Status Reactor::make_poll_fd() {
   epoll_fd_ = epoll_create1(EPOLL_CLOEXEC);
   timer_fd_ = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-  if (epoll_fd_ < 0 || timer_fd_ < 0)
-    return error(Code::k_internal, "epoll: {}", std::strerror(errno));
-  for (int fd : {ring_.ring_fd, timer_fd_}) {
+  ring_event_fd_ = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);  // 1: look once at what came before
+  if (epoll_fd_ < 0 || timer_fd_ < 0 || ring_event_fd_ < 0) {
+    return error(Code::k_internal, "descriptors to poll: {}", std::strerror(errno));
+  }
+  int rc = io_uring_register_eventfd(&ring_, ring_event_fd_);
+  if (rc < 0) return error(Code::k_internal, "io_uring: register eventfd: {}", std::strerror(-rc));
+  for (int fd : {ring_event_fd_, timer_fd_}) {
     epoll_event event{.events = EPOLLIN, .data = {.fd = fd}};
     if (epoll_ctl(epoll_fd_, EPOLL_CTL_ADD, fd, &event) != 0) {
       return error(Code::k_internal, "epoll_ctl: {}", std::strerror(errno));
     }
   }
   prepare_poll();
-  return epoll_fd_;
+  return {};
 }
 
 void Reactor::prepare_poll() {
-  uint64_t deadline = timers_.next_deadline_ns().value_or(0);
-  if (!ready_.empty()) deadline = 1;  // in the past: readable at once
-  if (timer_fd_ >= 0 && deadline != poll_deadline_ns_) {
-    itimerspec spec{};
-    spec.it_value.tv_sec = static_cast<time_t>(deadline / kNsPerSecond);
-    spec.it_value.tv_nsec = static_cast<long>(deadline % kNsPerSecond);
-    timerfd_settime(timer_fd_, TFD_TIMER_ABSTIME, &spec, nullptr);
-    poll_deadline_ns_ = deadline;
-  }
   io_uring_submit(&ring_);
+  if (timer_fd_ < 0) return;
+  uint64_t deadline = timers_.next_deadline_ns().value_or(0);
+  if (!ready_.empty() || io_uring_cq_ready(&ring_) > 0) deadline = 1;  // long ago: readable at once
+  if (deadline == poll_deadline_ns_) return;
+  itimerspec spec{};
+  spec.it_value.tv_sec = static_cast<time_t>(deadline / kNsPerSecond);
+  spec.it_value.tv_nsec = static_cast<long>(deadline % kNsPerSecond);
+  timerfd_settime(timer_fd_, TFD_TIMER_ABSTIME, &spec, nullptr);
+  poll_deadline_ns_ = deadline;
 }
 
 }  // namespace bb::io

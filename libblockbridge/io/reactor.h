@@ -56,6 +56,7 @@ class Reactor final : public Loop {
   void reap();
   void enter(bool wait);
   void arm_wakeup();
+  Status make_poll_fd();
 
   struct Wakeup final : UringOp {
     Reactor* reactor = nullptr;
@@ -66,6 +67,7 @@ class Reactor final : public Loop {
   bool deferred_ = false;  // completions appear only when we enter the kernel
   int wake_fd_ = -1;
   int epoll_fd_ = -1;
+  int ring_event_fd_ = -1;  // host-driven: the ring rings it when something completes
   int timer_fd_ = -1;
   uint64_t wake_buffer_ = 0;
   uint64_t poll_deadline_ns_ = 0;

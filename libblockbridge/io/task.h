@@ -85,6 +85,7 @@ template <typename T>
 class [[nodiscard]] Task {
  public:
   using promise_type = Promise<T>;
+  using value_type = T;
   using Handle = std::coroutine_handle<promise_type>;
 
   explicit Task(Handle frame) : frame_(frame) {}

@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * libblockbridge: redundant virtual disks from drives spread over the network. The C interface.
+ *
+ * It is stable: functions are only added, structs grow at their end and carry their size first.
+ *
+ * Results. Functions return a bb_code, 0 (BB_OK) when they worked; bb_last_error() then has the
+ * text for the calling thread. Functions that end in _async return nothing: the result, good or
+ * bad, arrives in their callback, once.
+ *
+ * Handles are opaque. bb_<noun>_close(&handle) waits until all that the handle does has ended, sets
+ * the variable to NULL, and is harmless on NULL. Close what uses an object before the object:
+ * exports, then arrays, then devices, then the runtime.
+ *
+ * Threads. With a runtime of its own thread (the default) every function may be called from any
+ * thread, but for a close against other calls on the same handle. Callbacks run on the runtime's
+ * thread: they must not block, and a blocking call from within one gives BB_BAD_STATE. A
+ * host-driven runtime belongs to the one thread that uses it.
+ *
+ * Memory passed in is borrowed until the call returns, or for _async and bb_device_submit until the
+ * callback has run. Strings are UTF-8, copied.
+ */
+#ifndef BLOCKBRIDGE_BLOCKBRIDGE_H
+#define BLOCKBRIDGE_BLOCKBRIDGE_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define BB_API __attribute__((visibility("default")))
+
+/* ---- results -------------------------------------------------------------------------------- */
+
+/* What a caller does next decides the code. Since 0.1. */
+typedef enum bb_code {
+  BB_OK = 0,
+  BB_INVALID_ARGUMENT = 1,  /* fix the call */
+  BB_NOT_FOUND = 2,         /* name something that exists */
+  BB_ALREADY_EXISTS = 3,    /* choose another name, or use what exists */
+  BB_PERMISSION_DENIED = 4, /* ask with the right identity */
+  BB_NOT_SUPPORTED = 5,     /* use something this build or machine supports */
+  BB_BAD_STATE = 6,         /* bring the object into the state the text names */
+  BB_NO_SPACE = 7,          /* free or add space */
+  BB_UNAVAILABLE = 8,       /* retry: the other side does not answer now */
+  BB_BUSY = 9,              /* retry when the present user is done */
+  BB_TIMED_OUT = 10,        /* retry, perhaps with a longer limit */
+  BB_NOT_LEADER = 11,       /* ask the active node */
+  BB_FENCED = 12,           /* stop: a newer owner has taken over */
+  BB_IO_ERROR = 13,         /* look at the drive or the link the text names */
+  BB_CORRUPT = 14,          /* do not trust this copy; use another */
+  BB_CANCELLED = 15,        /* nothing: the caller stopped it */
+  BB_INTERNAL = 16          /* report it: this is a bug */
+} bb_code;
+
+/* "not_found" for BB_NOT_FOUND; "unknown" for a number that is no code. Static. Since 0.1. */
+BB_API const char* bb_code_name(int code);
+
+/* The text of the last call that failed in this thread, "" if none did. Valid until the next call
+ * in this thread. Since 0.1. */
+BB_API const char* bb_last_error(void);
+
+/* "0.1.0". Static. Since 0.1. */
+BB_API const char* bb_version(void);
+
+/* Log lines on stderr, for the whole process: "debug", "info", "warn" (the default), "error",
+ * "off". Errors: BB_INVALID_ARGUMENT. Since 0.1. */
+BB_API int bb_log_level_set(const char* level);
+
+/* The callback of an asynchronous call. `text` is "" when code is BB_OK, and valid only inside. */
+typedef void (*bb_done)(void* arg, int code, const char* text);
+
+/* ---- runtime: what everything else lives in ---------------------------------------------------
+ */
+
+typedef struct bb_runtime bb_runtime;
+
+typedef struct bb_runtime_options {
+  uint32_t struct_size;
+  uint32_t host_driven; /* 0: own thread; 1: the caller's event loop drives bb_runtime_poll() */
+} bb_runtime_options;
+#define BB_RUNTIME_OPTIONS_INIT {sizeof(bb_runtime_options), 0}
+
+/* Opens a runtime; `options` may be NULL. Errors: BB_NOT_SUPPORTED (io_uring refused),
+ * BB_INVALID_ARGUMENT. Since 0.1. */
+BB_API int bb_runtime_open(const bb_runtime_options* options, bb_runtime** out);
+
+/* Ends the runtime. Aborts with a text when something that lives in it is still open: going on
+ * would use freed memory. Since 0.1. */
+BB_API void bb_runtime_close(bb_runtime** runtime);
+
+/* Host-driven only: a descriptor that is readable when bb_runtime_poll() has something to do. It
+ * belongs to the runtime. Errors: BB_BAD_STATE (own thread). Since 0.1. */
+BB_API int bb_runtime_fd(bb_runtime* runtime, int* fd);
+
+/* Host-driven only: runs what is ready, callbacks included, without waiting. Call it when the
+ * descriptor is readable, and once after submitting. Errors: BB_BAD_STATE. Since 0.1. */
+BB_API int bb_runtime_poll(bb_runtime* runtime);
+
+/* ---- device: read, write, flush, discard ------------------------------------------------------
+ */
+
+typedef struct bb_device bb_device;
+
+typedef struct bb_device_info {
+  uint32_t struct_size;
+  uint32_t block_size_bytes; /* offsets and lengths are multiples of it: 512 or 4096 */
+  uint64_t size_bytes;
+  uint32_t transfer_max_bytes; /* of one bb_device_submit; blocking calls split by themselves */
+  uint32_t read_only;          /* 0 or 1 */
+  uint32_t volatile_cache;     /* 1: completed writes need a flush to survive power loss */
+  uint32_t ready;              /* 0: the device does not answer at present */
+} bb_device_info;
+#define BB_DEVICE_INFO_INIT {sizeof(bb_device_info), 0, 0, 0, 0, 0, 0}
+
+/* Opens a device by URI: "file:/path?create=1&size=1G", "mem:1G", "null:1T",
+ * "nvme-tcp://host:4420/NQN?nsid=1", "fault:...". `runtime` must outlive it.
+ * Errors: BB_INVALID_ARGUMENT (URI, option, size), BB_NOT_FOUND, BB_PERMISSION_DENIED, BB_BUSY
+ * (locked by another process), BB_UNAVAILABLE, BB_TIMED_OUT. Since 0.1. */
+BB_API int bb_device_open(bb_runtime* runtime, const char* uri, bb_device** out);
+
+/* The same without waiting; `device` is NULL unless code is BB_OK. Since 0.1. */
+typedef void (*bb_device_opened)(void* arg, int code, const char* text, bb_device* device);
+BB_API void bb_device_open_async(bb_runtime* runtime, const char* uri, bb_device_opened done,
+                                 void* arg);
+
+/* Waits for requests in flight, closes, frees. Gives back BB_BAD_STATE, and closes nothing, while
+ * an array or an export uses the device; an array's own device is closed by its array. Since 0.1.
+ */
+BB_API int bb_device_close(bb_device** device);
+
+/* Fills `info` up to info->struct_size bytes. Since 0.1. */
+BB_API int bb_device_get_info(bb_device* device, bb_device_info* info);
+
+/* Blocking I/O of any length; offsets and lengths are multiples of the block size. A write is
+ * durable after a later bb_device_flush(). A failed write may have happened in full, in part, or
+ * not at all. Errors: BB_INVALID_ARGUMENT (range, alignment), BB_PERMISSION_DENIED (read-only),
+ * BB_UNAVAILABLE, BB_IO_ERROR, BB_CORRUPT, BB_FENCED, BB_BAD_STATE. Since 0.1. */
+BB_API int bb_device_read(bb_device* device, uint64_t offset_bytes, void* buffer,
+                          size_t length_bytes);
+BB_API int bb_device_write(bb_device* device, uint64_t offset_bytes, const void* buffer,
+                           size_t length_bytes);
+BB_API int bb_device_flush(bb_device* device);
+/* The range's contents are undefined after a discard, zero after write_zeroes. Since 0.1. */
+BB_API int bb_device_discard(bb_device* device, uint64_t offset_bytes, uint64_t length_bytes);
+BB_API int bb_device_write_zeroes(bb_device* device, uint64_t offset_bytes, uint64_t length_bytes);
+
+typedef enum bb_io_op {
+  BB_IO_READ = 0,
+  BB_IO_WRITE = 1,
+  BB_IO_FLUSH = 2,
+  BB_IO_DISCARD = 3,
+  BB_IO_WRITE_ZEROES = 4
+} bb_io_op;
+
+#define BB_IO_FUA 1u /* write, write zeroes: durable before `done` */
+
+/* One asynchronous I/O. The caller owns it; it stays where it is until `done` has run. The library
+ * allocates nothing for it. */
+typedef struct bb_io {
+  uint32_t struct_size;
+  uint32_t op;    /* bb_io_op */
+  uint32_t flags; /* BB_IO_FUA */
+  uint32_t iov_count;
+  const struct iovec* iov; /* read, write: the buffers, themselves borrowed until `done` */
+  uint64_t offset_bytes;
+  uint64_t length_bytes; /* discard, write zeroes; read and write take the sum of the iovecs */
+  bb_done done;
+  void* arg;
+  uint64_t reserved[64]; /* the library's, from submission to `done` */
+} bb_io;
+#define BB_IO_INIT {sizeof(bb_io), 0, 0, 0, NULL, 0, 0, NULL, NULL, {0}}
+
+/* Submits one I/O of at most transfer_max_bytes. Every error, of arguments too, arrives in
+ * io->done, which must not be NULL. Since 0.1. */
+BB_API void bb_device_submit(bb_device* device, bb_io* io);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* BLOCKBRIDGE_BLOCKBRIDGE_H */

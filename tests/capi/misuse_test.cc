@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+// One case a misuse of the public interface, checking code and text: the C boundary trusts nobody.
+#include <blockbridge/blockbridge.h>
+#include <gtest/gtest.h>
+
+#include <future>
+#include <string>
+
+namespace {
+
+class Misuse : public testing::Test {
+ protected:
+  void SetUp() override {
+    ASSERT_EQ(bb_runtime_open(nullptr, &runtime_), BB_OK);
+    ASSERT_EQ(bb_device_open(runtime_, "mem:1M", &device_), BB_OK);
+  }
+  void TearDown() override {
+    EXPECT_EQ(bb_device_close(&device_), BB_OK);
+    bb_runtime_close(&runtime_);
+  }
+  bb_runtime* runtime_ = nullptr;
+  bb_device* device_ = nullptr;
+  char buffer_[8192] = {};
+};
+
+#define EXPECT_FAILS(call, code, text)   \
+  do {                                   \
+    EXPECT_EQ(call, code) << #call;      \
+    EXPECT_STREQ(bb_last_error(), text); \
+  } while (0)
+
+TEST_F(Misuse, NullArguments) {
+  bb_device* device = nullptr;
+  EXPECT_FAILS(bb_runtime_open(nullptr, nullptr), BB_INVALID_ARGUMENT,
+               "bb_runtime_open: out is NULL");
+  EXPECT_FAILS(bb_device_open(nullptr, "mem:1M", &device), BB_INVALID_ARGUMENT,
+               "bb_device_open: runtime is NULL");
+  EXPECT_FAILS(bb_device_open(runtime_, nullptr, &device), BB_INVALID_ARGUMENT,
+               "bb_device_open: uri is NULL");
+  EXPECT_FAILS(bb_device_read(nullptr, 0, buffer_, 512), BB_INVALID_ARGUMENT,
+               "bb_device_read: device is NULL");
+  EXPECT_FAILS(bb_device_read(device_, 0, nullptr, 512), BB_INVALID_ARGUMENT,
+               "bb_device_read: buffer is NULL");
+  EXPECT_FAILS(bb_device_get_info(device_, nullptr), BB_INVALID_ARGUMENT,
+               "bb_device_get_info: an argument is NULL");
+  EXPECT_EQ(bb_device_close(nullptr), BB_OK);
+}
+
+TEST_F(Misuse, WrongUris) {
+  struct Case {
+    const char* uri;
+    int code;
+    const char* text;
+  };
+  const Case kCases[] = {
+      {"", BB_INVALID_ARGUMENT,
+       "\"\" is not a device URI: expected scheme:name, for example file:/path or mem:1G"},
+      {"mem", BB_INVALID_ARGUMENT,
+       "\"mem\" is not a device URI: expected scheme:name, for example file:/path or mem:1G"},
+      {"mem:1G?colour=red", BB_INVALID_ARGUMENT, "mem: unknown URI option \"colour\""},
+      {"mem:lots", BB_INVALID_ARGUMENT,
+       "\"lots\" is not a size: no number in front; write for example 4096, 64KiB or 400GB"},
+      {"mem:1000", BB_INVALID_ARGUMENT,
+       "mem:1000: size 1000 is not a multiple of the block size 512"},
+      {"file:/nonexistent/disk.img", BB_NOT_FOUND,
+       "/nonexistent/disk.img: No such file or directory (errno 2)"},
+      {"file:/dev", BB_INVALID_ARGUMENT, nullptr},
+  };
+  for (const Case& c : kCases) {
+    bb_device* device = nullptr;
+    EXPECT_EQ(bb_device_open(runtime_, c.uri, &device), c.code) << c.uri << ": " << bb_last_error();
+    if (c.text != nullptr) EXPECT_STREQ(bb_last_error(), c.text);
+    EXPECT_EQ(device, nullptr);
+  }
+}
+
+TEST_F(Misuse, WrongRanges) {
+  EXPECT_FAILS(bb_device_read(device_, 100, buffer_, 512), BB_INVALID_ARGUMENT,
+               "mem:1M: read of 512 bytes at 100: not a multiple of the block size of 512");
+  EXPECT_FAILS(bb_device_read(device_, 0, buffer_, 0), BB_INVALID_ARGUMENT,
+               "mem:1M: read of 0 bytes at 0: no length");
+  EXPECT_FAILS(bb_device_write(device_, (1u << 20) - 512, buffer_, 1024), BB_INVALID_ARGUMENT,
+               "mem:1M: write of 1024 bytes at 1048064: beyond the end of the device at 1048576");
+  EXPECT_FAILS(
+      bb_device_read(device_, UINT64_MAX - 511, buffer_, 512), BB_INVALID_ARGUMENT,
+      "mem:1M: read of 512 bytes at 18446744073709551104: beyond the end of the device at 1048576");
+}
+
+TEST_F(Misuse, WrongStructs) {
+  bb_device_info info = BB_DEVICE_INFO_INIT;
+  info.struct_size = 0;
+  EXPECT_FAILS(bb_device_get_info(device_, &info), BB_INVALID_ARGUMENT,
+               "bb_device_get_info: struct_size is 0: use BB_DEVICE_INFO_INIT");
+  bb_runtime_options options = BB_RUNTIME_OPTIONS_INIT;
+  options.struct_size = 1;
+  bb_runtime* runtime = nullptr;
+  EXPECT_FAILS(bb_runtime_open(&options, &runtime), BB_INVALID_ARGUMENT,
+               "bb_runtime_open: struct_size is 1: use the _INIT macro");
+}
+
+struct Outcome {
+  int code;
+  std::string text;
+};
+
+Outcome submit(bb_device* device, bb_io io) {
+  std::promise<Outcome> promise;
+  io.arg = &promise;
+  io.done = [](void* arg, int code, const char* text) {
+    static_cast<std::promise<Outcome>*>(arg)->set_value({code, text});
+  };
+  bb_device_submit(device, &io);
+  return promise.get_future().get();
+}
+
+TEST_F(Misuse, SubmittedErrorsArriveInDone) {
+  bb_io io = BB_IO_INIT;
+  io.op = 99;
+  EXPECT_EQ(submit(device_, io).text, "bb_device_submit: no operation 99");
+  io = BB_IO_INIT;
+  io.flags = 8;
+  EXPECT_EQ(submit(device_, io).text, "bb_device_submit: unknown flags 0x8");
+  io = BB_IO_INIT;
+  EXPECT_EQ(submit(device_, io).text, "bb_device_submit: 0 iovecs; allowed are 1 to 1024");
+  io = BB_IO_INIT;
+  io.struct_size = 5;
+  EXPECT_EQ(submit(device_, io).code, BB_INVALID_ARGUMENT);
+  EXPECT_EQ(submit(nullptr, BB_IO_INIT).text, "bb_device_submit: device is NULL");
+}
+
+// A blocking call inside a callback would wait for itself.
+TEST_F(Misuse, BlockingInsideACallback) {
+  struct Context {
+    bb_device* device;
+    std::promise<Outcome> promise;
+  } context{device_, {}};
+  bb_io io = BB_IO_INIT;
+  io.op = BB_IO_FLUSH;
+  io.arg = &context;
+  io.done = [](void* arg, int, const char*) {
+    auto* c = static_cast<Context*>(arg);
+    int code = bb_device_flush(c->device);
+    c->promise.set_value({code, bb_last_error()});
+  };
+  bb_device_submit(device_, &io);
+  Outcome outcome = context.promise.get_future().get();
+  EXPECT_EQ(outcome.code, BB_BAD_STATE);
+  EXPECT_EQ(outcome.text,
+            "a blocking call from within a callback would wait for itself: use the _async call");
+}
+
+TEST(MisuseDeath, ClosingARuntimeInUse) {
+  testing::FLAGS_gtest_death_test_style = "threadsafe";
+  EXPECT_DEATH(
+      {
+        bb_runtime* runtime = nullptr;
+        bb_device* device = nullptr;
+        bb_runtime_open(nullptr, &runtime);
+        bb_device_open(runtime, "mem:1M", &device);
+        bb_runtime_close(&runtime);
+      },
+      "1 objects still live in the runtime");
+}
+
+}  // namespace
