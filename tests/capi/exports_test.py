@@ -14,7 +14,7 @@ exported.discard("BLOCKBRIDGE_0")
 text = open(header).read()
 text = re.sub(r"/\*.*?\*/", "", text, flags=re.S)
 declared = set(re.findall(r"BB_API[^;]*?\b(bb_\w+)\(", text))
-failures = [f"{name}: exported, but not a function of the header" for name in sorted(exported - declared)]
+failures = [f"{name}: exported, but not in the header" for name in sorted(exported - declared)]
 failures += [f"{name}: declared, but not exported" for name in sorted(declared - exported)]
 print("\n".join(failures) or f"{len(declared)} functions declared, all exported, nothing else")
 sys.exit(1 if failures else 0)

@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* The sizes are the ABI: a struct may grow at its end in a later release, never change before it. */
+/* The sizes are the ABI: a struct may grow at its end in a later release, never change. */
 #define SIZE(type, bytes) typedef char size_of_##type[(sizeof(type) == (bytes)) ? 1 : -1]
 SIZE(bb_runtime_options, 8);
 SIZE(bb_device_info, 32);
