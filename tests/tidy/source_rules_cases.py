@@ -35,8 +35,8 @@ CASES = [
     ("an unknown folder", "libblockbridge/new/a.cc", "", "not in the table"),
     ("the public interface", "programs/a/main.cc", "#include <blockbridge/bb.hpp>\n", None),
     (
-        "internals in a program",
-        "programs/a/main.cc",
+        "internals in an example",
+        "examples/a/main.cc",
         '#include "io/device.h"\n',
         "may not include io",
     ),
