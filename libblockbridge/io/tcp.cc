@@ -378,6 +378,8 @@ class TcpNetwork final : public Network {
     int one = 1;
     if (!unix_path.empty()) {
       remove_stale_socket(address, unix_path);
+      // The mode of the unbound socket is what bind gives the file: no moment when others may in.
+      ::fchmod(fd, S_IRUSR | S_IWUSR);
     } else {
       setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
     }
