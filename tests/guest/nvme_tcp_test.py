@@ -24,6 +24,10 @@ from targets import HOSTS, OurTarget, ReferenceTarget
 FIRST, SECOND, STRANGER = HOSTS
 
 
+# What a healthy kernel says while it resets a controller with commands outstanding.
+RESETTING = [r"nvme nvme\d+: resetting controller", r"no usable path - requeuing I/O"]
+
+
 class Scenario:
     """One target and one kernel; every step prints a line with its duration."""
 
@@ -82,14 +86,16 @@ class Scenario:
         for digests in (True, False) if self.long else (True,):
             disk, ctrl = self.step(guest, "connect", steps.connect, self.raw, FIRST, digests)
             count = 10 if self.long else 2
-            self.step(
-                guest, f"{count} resets while writing", steps.reset_under_load, disk, ctrl, count
-            )
+            reset = steps.reset_under_load
+            name = f"{count} resets while writing"
+            self.step(guest, name, reset, disk, ctrl, count, expected=RESETTING)
             self.step(guest, "disconnect", steps.disconnect, self.raw)
 
     def second_host(self, first):
         """A second host works while the first one writes, and after the first was killed."""
         first_disk, _ = self.step(first, "first host connects", steps.connect, self.raw, FIRST)
+        beside = Watch(first, "fio of the first host")
+        beside.begin()
         first.start(steps.fio_command(first_disk, 24, 20, "--offset=24M"), 120)
         with self.boot("second host") as second:
             second.run("modprobe nvme-tcp; modprobe ext4")
@@ -97,11 +103,15 @@ class Scenario:
             self.step(second, "fio verify beside the first", steps.fio_verify, disk, 16, 5)
             code, output = first.finish()
             assert code == 0, f"fio of the first host: {output[-2000:]}"
+            beside.check()
             first.start(f"while :; do dd if=/dev/zero of={first_disk} bs=1M seek=30 count=8 "
                         "oflag=direct conv=notrunc; done", 120)  # fmt: skip
             time.sleep(2)
             print("  first host killed in the middle of a write", flush=True)
             first.kill()
+            second.run(
+                f"dd if={disk} bs=4k skip=7680 count=1 2>/dev/null | cmp -n 4096 - /dev/zero"
+            )
             self.step(second, "fio verify after the kill", steps.fio_verify, disk, 16, 5)
             files, _ = self.step(
                 second, "connect the other disk", steps.connect, self.files, SECOND

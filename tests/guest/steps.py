@@ -6,7 +6,7 @@ from image import HOST_ADDRESS
 
 FILES_SCRIPT = """
 mkdir -p /tmp/files
-for n in 1 2 3 4 5 6 7 8; do head -c $((n * 700001)) /dev/urandom >/tmp/files/$n; done
+for n in 1 2 3 4 5 6 7 8; do head -c $((n * 250007)) /dev/urandom >/tmp/files/$n; done
 """
 
 

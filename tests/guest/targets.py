@@ -29,7 +29,7 @@ class Export:
 class OurTarget:
     """bb-serve with a file and a memory device, for two named hosts."""
 
-    name, has_compare, checks_hosts = "bb-serve", True, True
+    name, has_compare, out_of_range = "bb-serve", True, "LBA Out of Range"
     host_refused = r"Connect for subsystem .* is not allowed|failed to connect queue: 0"
 
     def __init__(self, build_dir, folder, digests=True):
@@ -95,7 +95,7 @@ class OurTarget:
 class ReferenceTarget:
     """Linux's nvmet-tcp in a guest of its own, reached through a forwarded port."""
 
-    name, has_compare, checks_hosts = "nvmet", False, True
+    name, has_compare, out_of_range = "nvmet", False, "NVMe status"
     host_refused = r"Connect for subsystem .* is not allowed|failed to connect queue: 0"
 
     def __init__(self, image):
