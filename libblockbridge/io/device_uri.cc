@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "io/device_uri.h"
 
+#include "io/fault_device.h"
 #include "io/file_device.h"
 #include "io/mem_device.h"
 #include "io/null_device.h"
@@ -17,6 +18,7 @@ struct SchemeRow {
   Opener open;
 };
 constexpr SchemeRow kSchemes[] = {
+    {"fault", open_fault_device},
     {"file", open_file_device},
     {"mem", open_mem_device},
     {"null", open_null_device},

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <climits>
 #include <cstring>
 
 #include "base/units.h"
@@ -118,6 +119,7 @@ class FileDevice final : public Device {
 };
 
 bool FileDevice::aligned(const IoRequest& request) const {
+  if (memory_alignment_ <= 1) return true;
   for (uint32_t i = 0; i < request.iov_count; ++i) {
     auto address = reinterpret_cast<uintptr_t>(request.iov[i].iov_base);
     if ((address | request.iov[i].iov_len) % memory_alignment_ != 0) return false;
@@ -133,7 +135,7 @@ void FileDevice::do_submit(IoRequest& request) {
   op->device = this;
   op->request = &request;
   bool transfers = request.op == IoOp::kRead || request.op == IoOp::kWrite;
-  if (transfers && memory_alignment_ > 1 && !aligned(request)) {
+  if (transfers && (request.iov_count > IOV_MAX || !aligned(request))) {
     op->bounce = static_cast<std::byte*>(
         std::aligned_alloc(AlignedBuffer::kAlignmentBytes,
                            round_up(request.length_bytes, AlignedBuffer::kAlignmentBytes)));
@@ -215,7 +217,9 @@ void FileDevice::start_transfer(Op& op) {
 // follows. Block devices and some file systems cannot: there the zeroes are written.
 void FileDevice::start_zeroing(Op& op) {
   IoRequest& request = *op.request;
-  if (!op.zero_by_writing) return start_fallocate(op, kZeroRange | kKeepSize);
+  if (!op.zero_by_writing) {
+    return start_fallocate(op, (request.may_discard ? kPunchHole : kZeroRange) | kKeepSize);
+  }
   if (zeroes_.size() == 0) zeroes_ = AlignedBuffer(kZeroesBytes);
   uint64_t left = std::min(request.length_bytes - op.transferred, kZeroesBytes);
   op.rest = {.iov_base = zeroes_.data(), .iov_len = left};
@@ -235,6 +239,8 @@ void FileDevice::completed(Op& op, int32_t result) {
   IoRequest& request = *op.request;
   if (result == -EINTR || result == -EAGAIN) return op.flushing ? start_flush(op) : start(op);
   if (request.op == IoOp::kWriteZeroes && !op.zero_by_writing) return zeroed_range(op, result);
+  // Where holes cannot be made, a discard is a hint not taken.
+  if (request.op == IoOp::kDiscard && result == -EOPNOTSUPP) result = 0;
   if (result < 0) return finish(op, failed(request, -result));
   if (request.op == IoOp::kFlush || request.op == IoOp::kDiscard) return finish(op, Status());
   if (result == 0 && op.transferred < request.length_bytes) {
@@ -283,7 +289,24 @@ struct OpenFile {
   }
 };
 
+Status check_options(const FileOptions& options) {
+  if (!options.create) return {};
+  if (options.read_only) {
+    return error(Code::k_invalid_argument, "{}: create=1 contradicts read_only=1", options.path);
+  }
+  if (options.size_bytes == 0 || options.size_bytes % 512 != 0) {
+    return error(Code::k_invalid_argument,
+                 "{}: create=1 needs size=, a multiple of 512 bytes, not {}", options.path,
+                 options.size_bytes);
+  }
+  return {};
+}
+
 Status open_path(const FileOptions& options, OpenFile& file) {
+  struct stat st{};  // first, because opening a FIFO or a terminal would wait or do more than that
+  if (::stat(options.path.c_str(), &st) == 0 && !S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode)) {
+    return error(Code::k_invalid_argument, "{}: neither a file nor a block device", options.path);
+  }
   int flags = (options.read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC;
   if (options.create) flags |= O_CREAT;
   if (options.direct != "0") {
@@ -294,10 +317,10 @@ Status open_path(const FileOptions& options, OpenFile& file) {
   }
   if (file.fd < 0) file.fd = ::open(options.path.c_str(), flags, 0600);
   if (file.fd < 0) return errno_status(options.path, errno);
-  if (options.lock && flock(file.fd, (options.read_only ? LOCK_SH : LOCK_EX) | LOCK_NB) != 0) {
-    return error(Code::k_busy, "{}: in use by another process (locked)", options.path);
-  }
-  return {};
+  if (!options.lock) return {};
+  if (flock(file.fd, (options.read_only ? LOCK_SH : LOCK_EX) | LOCK_NB) == 0) return {};
+  if (errno != EWOULDBLOCK) return errno_status(options.path + ": flock", errno);
+  return error(Code::k_busy, "{}: in use by another opener (locked)", options.path);
 }
 
 Status size_regular(const FileOptions& options, int fd, const struct stat& st, DeviceInfo& info) {
@@ -331,26 +354,43 @@ Status describe(const FileOptions& options, OpenFile& file, DeviceInfo& info) {
       return errno_status(options.path, errno);
     }
     info.block_size_bytes = static_cast<uint32_t>(block);
+    int physical = 0;
+    if (ioctl(file.fd, BLKPBSZGET, &physical) == 0 && physical >= block) {
+      info.physical_block_bytes = static_cast<uint32_t>(physical);
+    }
+    if (info.size_bytes == 0) {
+      return error(Code::k_invalid_argument, "{}: the block device has no size", options.path);
+    }
     return {};
   }
-  if (!S_ISREG(st.st_mode)) {
-    return error(Code::k_invalid_argument, "{}: neither a file nor a block device", options.path);
-  }
-  if (file.direct) info.block_size_bytes = 512;
   return size_regular(options, file.fd, st, info);
 }
 
-// Some file systems take O_DIRECT at 4096 only: ask by reading.
-void find_direct_alignment(OpenFile& file, DeviceInfo& info, uint32_t& memory_alignment) {
-  if (!file.direct) {
-    memory_alignment = 1;
-    return;
-  }
-  memory_alignment = 512;
+// Some file systems take O_DIRECT at 4096 only, or not at all although open() let it pass: ask by
+// reading. -> the alignment that memory needs; 1 when I/O goes through the page cache.
+Result<uint32_t> find_direct_alignment(const FileOptions& options, OpenFile& file,
+                                       DeviceInfo& info) {
+  if (!file.direct) return uint32_t{1};
   AlignedBuffer probe(2 * AlignedBuffer::kAlignmentBytes);
-  if (info.size_bytes >= 512 && ::pread(file.fd, probe.data() + 512, 512, 0) == 512) return;
-  memory_alignment = 4096;
-  if (info.block_size_bytes < 4096 && info.size_bytes % 4096 == 0) info.block_size_bytes = 4096;
+  if (info.block_size_bytes == 512 && ::pread(file.fd, probe.data() + 512, 512, 0) == 512) {
+    return uint32_t{512};
+  }
+  if (info.size_bytes % 4096 == 0 && ::pread(file.fd, probe.data(), 4096, 0) == 4096) {
+    info.block_size_bytes = 4096;
+    return uint32_t{4096};
+  }
+  if (options.direct == "1") {
+    return error(Code::k_not_supported,
+                 "{}: direct=1: the file system takes direct I/O neither at 512 bytes nor, with a "
+                 "file of {} bytes, at 4096",
+                 options.path, info.size_bytes);
+  }
+  int flags = fcntl(file.fd, F_GETFL);
+  if (flags < 0 || fcntl(file.fd, F_SETFL, flags & ~O_DIRECT) != 0) {
+    return errno_status(options.path, errno);
+  }
+  file.direct = false;
+  return uint32_t{1};
 }
 
 }  // namespace
@@ -374,14 +414,14 @@ Task<Result<std::unique_ptr<Device>>> open_file_device(Context context, Uri uri,
   BB_CO_ASSIGN(options.lock, uri.take_bool("lock", true));
   BB_CO_ASSIGN(options.size_bytes, uri.take_size("size", 0));
   BB_CO_TRY(uri.reject_unknown());
+  BB_CO_TRY(check_options(options));
 
   OpenFile file;
   BB_CO_TRY(open_path(options, file));
   DeviceInfo info;
   info.uri = "file:" + options.path;
   BB_CO_TRY(describe(options, file, info));
-  uint32_t memory_alignment = 1;
-  find_direct_alignment(file, info, memory_alignment);
+  BB_CO_ASSIGN(uint32_t memory_alignment, find_direct_alignment(options, file, info));
   int fd = std::exchange(file.fd, -1);
   co_return std::unique_ptr<Device>(
       std::make_unique<FileDevice>(std::move(info), fd, *context.reactor, memory_alignment));

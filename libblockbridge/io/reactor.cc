@@ -195,7 +195,8 @@ void Reactor::enter(bool wait) {
 }
 
 // Waits first and works after, so that whoever drives the loop sees the outcome before the next
-// wait; what the work submits goes to the kernel with the next entry, all at once.
+// wait: nothing that could end what the driver waits for may run before enter(). What the work
+// submits goes to the kernel with the next entry, all at once.
 bool Reactor::run_once(bool wait) {
   start();
   if (ring_event_fd_ >= 0) {  // heard: silence the bell before looking, so that no ring is missed
@@ -203,7 +204,6 @@ bool Reactor::run_once(bool wait) {
     [[maybe_unused]] ssize_t got = ::read(ring_event_fd_, &count, sizeof count);
   }
   take_remote();
-  fire_timers();
   enter(wait && ready_.empty());
   reap();
   take_remote();

@@ -9,7 +9,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <climits>
 #include <cstring>
 #include <vector>
 
@@ -101,13 +103,7 @@ class SocketStream final : public Stream {
 
   void recv(StreamOp& op) override {
     Pending* pending = begin(op);
-    io_uring_sqe* sqe = reactor_.prepare(*pending);
-    if (op.iov_count == 1) {
-      io_uring_prep_recv(sqe, fd_, op.iov->iov_base, op.iov->iov_len, 0);
-    } else {
-      io_uring_prep_recvmsg(sqe, fd_, &pending->message, 0);
-    }
-    io_uring_sqe_set_data(sqe, static_cast<UringOp*>(pending));
+    issue_recv(*pending);
   }
 
   void send(StreamOp& op) override {
@@ -130,6 +126,8 @@ class SocketStream final : public Stream {
     SocketStream* stream = nullptr;
     StreamOp* op = nullptr;
     bool sends = false;
+    uint64_t sent = 0;
+    iovec rest{};  // what a short send left of one iovec
     msghdr message{};
   };
   static_assert(sizeof(Pending) <= sizeof(StreamOp::scratch));
@@ -141,7 +139,7 @@ class SocketStream final : public Stream {
     pending->stream = this;
     pending->op = &op;
     pending->message.msg_iov = const_cast<iovec*>(op.iov);
-    pending->message.msg_iovlen = op.iov_count;
+    pending->message.msg_iovlen = std::min<size_t>(op.iov_count, IOV_MAX);
     pending->complete = [](UringOp* done, int32_t result) {
       auto* self = static_cast<Pending*>(done);
       self->stream->completed(*self, result);
@@ -149,7 +147,18 @@ class SocketStream final : public Stream {
     return pending;
   }
 
-  // MSG_WAITALL makes the kernel itself go on after a short send.
+  void issue_recv(Pending& pending) {
+    io_uring_sqe* sqe = reactor_.prepare(pending);
+    if (pending.op->iov_count == 1) {
+      io_uring_prep_recv(sqe, fd_, pending.op->iov->iov_base, pending.op->iov->iov_len, 0);
+    } else {
+      io_uring_prep_recvmsg(sqe, fd_, &pending.message, 0);
+    }
+    io_uring_sqe_set_data(sqe, static_cast<UringOp*>(&pending));
+  }
+
+  // MSG_WAITALL makes the kernel itself go on after a short send, but for a signal or an iovec
+  // longer than it takes at once: then go_on_sending() does.
   void issue_send(Pending& pending) {
     io_uring_sqe* sqe = reactor_.prepare(pending);
     if (pending.message.msg_iovlen == 1) {
@@ -161,18 +170,46 @@ class SocketStream final : public Stream {
     io_uring_sqe_set_data(sqe, static_cast<UringOp*>(&pending));
   }
 
+  static uint64_t iov_bytes(const StreamOp& op) {
+    uint64_t total = 0;
+    for (uint32_t i = 0; i < op.iov_count; ++i) total += op.iov[i].iov_len;
+    return total;
+  }
+
+  // False when all is sent.
+  bool go_on_sending(Pending& pending) {
+    const StreamOp& op = *pending.op;
+    uint64_t skip = pending.sent;
+    uint32_t i = 0;
+    while (i < op.iov_count && skip >= op.iov[i].iov_len) skip -= op.iov[i++].iov_len;
+    if (i == op.iov_count) return false;
+    pending.message.msg_iov = const_cast<iovec*>(op.iov + i);
+    pending.message.msg_iovlen = std::min<size_t>(op.iov_count - i, IOV_MAX);
+    if (skip > 0) {  // inside an iovec, which is not ours to change
+      pending.rest = {.iov_base = static_cast<std::byte*>(op.iov[i].iov_base) + skip,
+                      .iov_len = op.iov[i].iov_len - skip};
+      pending.message.msg_iov = &pending.rest;
+      pending.message.msg_iovlen = 1;
+    }
+    issue_send(pending);
+    return true;
+  }
+
   void completed(Pending& pending, int32_t result) {
+    if (result == -EINTR || result == -EAGAIN) {
+      return pending.sends ? issue_send(pending) : issue_recv(pending);
+    }
     StreamOp& op = *pending.op;
-    bool sends = pending.sends;
-    pending.~Pending();
     Result<size_t> length = static_cast<size_t>(result < 0 ? 0 : result);
     if (result < 0) {
       length = lost(peer_, -result);
-    } else if (sends) {
-      uint64_t wanted = 0;
-      for (uint32_t i = 0; i < op.iov_count; ++i) wanted += op.iov[i].iov_len;
-      if (*length < wanted) length = lost(peer_, EPIPE);
+    } else if (pending.sends) {
+      pending.sent += static_cast<uint64_t>(result);
+      if (result > 0 && go_on_sending(pending)) return;
+      length = static_cast<size_t>(pending.sent);
+      if (pending.sent < iov_bytes(op)) length = lost(peer_, EPIPE);
     }
+    pending.~Pending();
     op.done(&op, std::move(length));
     gate_.leave();  // last: whoever closes the stream waits for this
   }
@@ -231,7 +268,7 @@ class SocketListener final : public Listener {
       waiting_ = &wait;
       fd = co_await wait;
       waiting_ = nullptr;
-    } while (fd == -EINTR || fd == -ECONNABORTED);
+    } while (!stopped_ && (fd == -EINTR || fd == -ECONNABORTED));
     gate_.leave();
     if (stopped_) {
       if (fd >= 0) ::close(fd);
