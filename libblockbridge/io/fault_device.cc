@@ -44,9 +44,30 @@ FaultDevice::FaultDevice(Loop& loop, std::unique_ptr<Device> inner, uint64_t see
 
 FaultDevice::~FaultDevice() { inner_->unwatch(*this); }
 
+namespace {
+
+uint32_t possible_ops(FaultKind kind) {
+  switch (kind) {
+    case FaultKind::kTornWrite:
+      return FaultRule::kWrites | FaultRule::bit(IoOp::kWriteZeroes);
+    case FaultKind::kLostWrite:
+      return FaultRule::kChanges;
+    case FaultKind::kBitFlip:
+      return FaultRule::kReads | FaultRule::kWrites;
+    case FaultKind::kError:
+    case FaultKind::kLatency:
+    case FaultKind::kStuck:
+      return FaultRule::kAll;
+  }
+  return 0;
+}
+
+}  // namespace
+
 uint64_t FaultDevice::add(FaultRule rule) {
   BB_CHECK(rule.denominator > 0 && rule.numerator <= rule.denominator, "probability {}/{}",
            rule.numerator, rule.denominator);
+  rule.ops &= possible_ops(rule.kind);
   rules_.push_back({++last_id_, rule});
   return last_id_;
 }

@@ -203,7 +203,7 @@ bool Reactor::run_once(bool wait) {
     uint64_t count = 0;
     [[maybe_unused]] ssize_t got = ::read(ring_event_fd_, &count, sizeof count);
   }
-  take_remote();
+  take_remote();  // only moves it to the ready queue
   enter(wait && ready_.empty());
   reap();
   take_remote();

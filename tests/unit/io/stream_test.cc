@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "io/stream.h"
+
+#include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/units.h"
+#include "io/sync.h"
+#include "support/world.h"
+
+namespace bb::io {
+namespace {
+
+using test::World;
+
+Task<void> count_bytes(Listener* listener, uint64_t* total, uint32_t* sum) {
+  auto stream = co_await listener->accept();
+  if (!stream.ok()) co_return;
+  std::vector<std::byte> buffer(64 * KiB);
+  for (;;) {
+    auto got = co_await (*stream)->recv_some(buffer);
+    if (!got.ok() || *got == 0) break;
+    for (size_t i = 0; i < *got; ++i) *sum = *sum * 31 + static_cast<uint32_t>(buffer[i]);
+    *total += *got;
+  }
+  co_await (*stream)->close();
+}
+
+Task<void> send_many_pieces(World* world, std::string address) {
+  Loop& loop = *world->reactor;
+  auto listener = world->network->listen({address});
+  EXPECT_TRUE(listener.ok()) << listener.status().to_string();
+  uint64_t total = 0;
+  uint32_t sum = 0;
+  TaskGroup group(loop);
+  group.spawn(count_bytes(listener->get(), &total, &sum));
+  auto stream = co_await world->network->connect({(*listener)->local_address()},
+                                                 loop.now_ns() + kNsPerSecond);
+  EXPECT_TRUE(stream.ok()) << stream.status().to_string();
+  std::vector<std::byte> memory(3 * MiB);
+  Prng(1).fill(memory);
+  std::vector<iovec> iov;  // more pieces than one sendmsg takes, some empty
+  for (size_t at = 0; at < memory.size(); at += 1500) {
+    iov.push_back(
+        {.iov_base = memory.data() + at, .iov_len = std::min<size_t>(1500, memory.size() - at)});
+    if (at % 4500 == 0) iov.push_back({.iov_base = memory.data(), .iov_len = 0});
+  }
+  auto sent = co_await (*stream)->send_all(iov.data(), static_cast<uint32_t>(iov.size()));
+  EXPECT_TRUE(sent.ok()) << sent.status().to_string();
+  if (sent.ok()) EXPECT_EQ(*sent, memory.size());
+  co_await (*stream)->close();
+  co_await group.join();
+  co_await (*listener)->close();
+  uint32_t expected = 0;
+  for (std::byte b : memory) expected = expected * 31 + static_cast<uint32_t>(b);
+  EXPECT_EQ(total, memory.size());
+  EXPECT_EQ(sum, expected);
+}
+
+TEST(Stream, SendsEveryPieceInOrder) {
+  World world;
+  world.run(send_many_pieces(&world, "127.0.0.1:0"));
+  world.run(send_many_pieces(&world, fmt::format("unix:/tmp/bb-stream-test-{}.sock", getpid())));
+}
+
+Task<Status> try_connect(World* world, std::string to, uint64_t timeout_ns) {
+  auto stream = co_await world->network->connect({to}, world->reactor->now_ns() + timeout_ns);
+  if (stream.ok()) co_await (*stream)->close();
+  co_return stream.status();
+}
+
+TEST(Network, SaysWhyItCannotConnect) {
+  World world;
+  Status refused = world.run(try_connect(&world, "127.0.0.1:1", kNsPerSecond));
+  EXPECT_EQ(refused.to_string(), "127.0.0.1:1: cannot connect: Connection refused [unavailable]");
+  Status unix_refused = world.run(try_connect(&world, "unix:/tmp/bb-none.sock", kNsPerSecond));
+  EXPECT_EQ(unix_refused.code(), Code::k_unavailable) << unix_refused.to_string();
+  EXPECT_EQ(world.run(try_connect(&world, "127.0.0.1", kNsPerSecond)).text(), "127.0.0.1: no port");
+  EXPECT_EQ(world.run(try_connect(&world, "127.0.0.1:99999", kNsPerSecond)).code(),
+            Code::k_invalid_argument);
+  EXPECT_EQ(world.run(try_connect(&world, "unix:" + std::string(200, 'x'), 1)).code(),
+            Code::k_invalid_argument);
+}
+
+Task<Status> fill_backlog_then_connect(World* world) {
+  // A listener that never accepts: once its queue is full, the next connect gets no answer.
+  int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t length = sizeof address;
+  EXPECT_EQ(::bind(fd, reinterpret_cast<sockaddr*>(&address), length), 0);
+  EXPECT_EQ(::listen(fd, 0), 0);
+  getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length);
+  std::string to = fmt::format("127.0.0.1:{}", ntohs(address.sin_port));
+  Status last;
+  std::vector<std::unique_ptr<Stream>> held;
+  for (int i = 0; i < 4 && last.ok(); ++i) {
+    uint64_t before = world->reactor->now_ns();
+    auto stream = co_await world->network->connect({to}, before + 100 * kNsPerMs);
+    last = stream.status();
+    if (stream.ok()) held.push_back(std::move(stream).value());
+    EXPECT_LT(world->reactor->now_ns() - before, kNsPerSecond);
+  }
+  for (auto& stream : held) co_await stream->close();
+  ::close(fd);
+  co_return last;
+}
+
+TEST(Network, ConnectEndsAtItsDeadline) {
+  World world;
+  Status status = world.run(fill_backlog_then_connect(&world));
+  EXPECT_EQ(status.code(), Code::k_timed_out) << status.to_string();
+}
+
+TEST(Network, SaysWhyItCannotListen) {
+  World world;
+  auto first = world.network->listen({"127.0.0.1:0"});
+  ASSERT_TRUE(first.ok());
+  auto second = world.network->listen({(*first)->local_address()});
+  EXPECT_EQ(second.status().to_string(), (*first)->local_address() +
+                                             ": cannot listen: Address already in use "
+                                             "[already_exists]");
+  EXPECT_EQ(world.network->listen({"203.0.113.1:0"}).code(), Code::k_invalid_argument);
+  EXPECT_EQ(world.network->listen({"unix:/nonexistent/x"}).code(), Code::k_invalid_argument);
+}
+
+Task<void> accept_until_cancelled(Listener* listener, Status* end) {
+  auto stream = co_await listener->accept();
+  *end = stream.status();
+}
+Task<Status> stop_listening(World* world) {
+  auto listener = world->network->listen({"127.0.0.1:0"});
+  Status end;
+  TaskGroup group(*world->reactor);
+  group.spawn(accept_until_cancelled(listener->get(), &end));
+  co_await world->reactor->sleep_for(kNsPerMs);
+  (*listener)->shutdown();
+  co_await group.join();
+  auto after = co_await (*listener)->accept();
+  EXPECT_EQ(after.code(), Code::k_cancelled);
+  co_await (*listener)->close();
+  co_return end;
+}
+
+TEST(Listener, ShutdownEndsAccept) {
+  World world;
+  EXPECT_EQ(world.run(stop_listening(&world)).code(), Code::k_cancelled);
+}
+
+Task<void> receive_end(Stream* stream, Result<size_t>* end) {
+  std::byte buffer[16];
+  *end = co_await stream->recv_some(buffer);
+}
+Task<Result<size_t>> shut_down_while_receiving(World* world) {
+  auto listener = world->network->listen({"127.0.0.1:0"});
+  auto stream = co_await world->network->connect({(*listener)->local_address()}, UINT64_MAX / 2);
+  Result<size_t> end = size_t{99};
+  TaskGroup group(*world->reactor);
+  group.spawn(receive_end(stream->get(), &end));
+  co_await world->reactor->sleep_for(kNsPerMs);
+  (*stream)->shutdown();
+  co_await group.join();
+  auto sent = co_await (*stream)->send_all(as_bytes("x"));
+  EXPECT_EQ(sent.code(), Code::k_unavailable);
+  co_await (*stream)->close();
+  co_await (*listener)->close();
+  co_return end;
+}
+
+TEST(Stream, ShutdownEndsAPendingReceive) {
+  World world;
+  auto end = world.run(shut_down_while_receiving(&world));
+  EXPECT_TRUE(!end.ok() || *end == 0);
+}
+
+Task<Status> unix_leftover(World* world, std::string path) {
+  sockaddr_un leftover{};  // what a killed process leaves: a socket file without a listener
+  leftover.sun_family = AF_UNIX;
+  path.copy(leftover.sun_path, sizeof leftover.sun_path - 1);
+  int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  EXPECT_EQ(::bind(fd, reinterpret_cast<sockaddr*>(&leftover), sizeof leftover), 0);
+  ::close(fd);
+  auto first = world->network->listen({"unix:" + path});
+  if (!first.ok()) co_return first.status();
+  auto second = world->network->listen({"unix:" + path});
+  EXPECT_EQ(second.code(), Code::k_already_exists) << second.status().to_string();
+  co_await (*first)->close();
+  co_return Status();
+}
+
+TEST(Listener, AUnixSocketInUseIsNotStolen) {
+  World world;
+  std::string path = fmt::format("/tmp/bb-listen-test-{}.sock", getpid());
+  Status status = world.run(unix_leftover(&world, path));
+  EXPECT_TRUE(status.ok()) << status.to_string();
+  EXPECT_NE(::access(path.c_str(), F_OK), 0) << "the socket file stays behind";
+}
+
+}  // namespace
+}  // namespace bb::io
