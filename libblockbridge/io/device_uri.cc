@@ -5,6 +5,7 @@
 #include "io/file_device.h"
 #include "io/mem_device.h"
 #include "io/null_device.h"
+#include "io/nvme/nvme_device.h"
 
 namespace bb::io {
 namespace {
@@ -22,6 +23,7 @@ constexpr SchemeRow kSchemes[] = {
     {"file", open_file_device},
     {"mem", open_mem_device},
     {"null", open_null_device},
+    {"nvme-tcp", nvme::open_nvme_device},
 };
 
 }  // namespace
