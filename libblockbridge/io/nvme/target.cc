@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "io/nvme/target.h"
+
+#include <algorithm>
+
+#include "base/log.h"
+#include "base/units.h"
+#include "base/uri.h"
+
+namespace bb::io::nvme {
+namespace {
+
+constexpr uint64_t kHousekeepingNs = 500 * kNsPerMs;
+constexpr uint64_t kAcceptPauseNs = 100 * kNsPerMs;
+
+Geometry geometry_of(const Device& device) {
+  const DeviceInfo& info = device.info();
+  return {.block_count = info.size_bytes / info.block_size_bytes,
+          .block_bytes = info.block_size_bytes,
+          .physical_block_bytes = info.physical_block_bytes,
+          .transfer_max_bytes = info.transfer_max_bytes,
+          .read_only = info.read_only,
+          .volatile_cache = info.volatile_cache,
+          .discard = info.discard};
+}
+
+}  // namespace
+
+Target::Target(Context context, TargetOptions options)
+    : loop_(context.loop),
+      network_(context.network),
+      options_(std::move(options)),
+      core_(options_.limits, options_.digests),
+      progress_(loop_),
+      accepting_(loop_),
+      serving_(loop_) {
+  housekeeping_.owner = this;
+  housekeeping_.fire = [](Timer* timer) { static_cast<Housekeeping*>(timer)->owner->keep_house(); };
+}
+
+Target::~Target() { BB_CHECK(stopping_, "a target was destroyed without stop()"); }
+
+Result<std::unique_ptr<Target>> Target::create(Context context, TargetOptions options) {
+  std::unique_ptr<Target> target(new Target(context, std::move(options)));
+  Status status = target->listen();
+  if (!status.ok()) {
+    target->stopping_ = true;
+    return status;
+  }
+  for (const auto& listener : target->listeners_) {
+    target->accepting_.spawn(target->accept(listener.get()));
+  }
+  return target;
+}
+
+Status Target::listen() {
+  for (const Address& address : options_.listen) {
+    BB_ASSIGN(std::unique_ptr<Listener> listener, network_.listen(address));
+    listeners_.push_back(std::move(listener));
+  }
+  std::vector<std::string> known = options_.advertise;
+  if (known.empty()) known = addresses();
+  std::vector<DiscoveryEntry> entries;
+  for (const std::string& text : known) {
+    Result<HostPort> at = HostPort::parse(text);
+    if (!at.ok()) continue;  // a Unix socket, or a node's name: nothing to tell a Linux host
+    entries.push_back({.address = at->host,
+                       .port = std::to_string(at->port),
+                       .ipv6 = at->host.find(':') != std::string::npos,
+                       .port_id = static_cast<uint16_t>(entries.size() + 1)});
+  }
+  core_.set_addresses(std::move(entries));
+  return {};
+}
+
+std::vector<std::string> Target::addresses() const {
+  std::vector<std::string> all;
+  for (const auto& listener : listeners_) all.push_back(listener->local_address());
+  return all;
+}
+
+Task<void> Target::accept(Listener* listener) {
+  while (!stopping_) {
+    auto stream = co_await listener->accept();
+    if (!stream.ok()) {
+      if (stopping_ || stream.code() == Code::k_cancelled) co_return;
+      log_warn("{} -> next try in 100 ms", stream.status().to_string());
+      co_await loop_.sleep_for(kAcceptPauseNs);
+      continue;
+    }
+    if (stopping_ || connections_.size() >= options_.limits.connections) {
+      log_warn("{}: {} connections are open, that is the limit -> refused", (*stream)->peer(),
+               connections_.size());
+      co_await (*stream)->close();
+      continue;
+    }
+    connections_.push_back(
+        std::make_unique<TargetConnection>(loop_, core_, pool_, progress_, std::move(*stream)));
+    if (!housekeeping_.armed()) loop_.arm(housekeeping_, loop_.now_ns() + kHousekeepingNs);
+    serving_.spawn(serve(connections_.back().get()));
+  }
+}
+
+Task<void> Target::serve(TargetConnection* connection) {
+  co_await connection->run();
+  connections_.remove_if([connection](const auto& one) { return one.get() == connection; });
+  progress_.set();
+}
+
+// Runs while anybody is connected, and until the buffers have been given back.
+void Target::keep_house() {
+  uint64_t now_ns = loop_.now_ns();
+  core_.expire(now_ns);
+  for (const auto& connection : connections_) connection->check_handshake(now_ns);
+  pool_.trim();
+  if (connections_.empty() && pool_.idle_bytes() == 0) return;
+  loop_.arm(housekeeping_, now_ns + kHousekeepingNs);
+}
+
+Status Target::add_subsystem(SubsystemOptions options) {
+  BB_CHECK(options.device != nullptr, "subsystem {}: no device", options.nqn);
+  SubsystemConfig config{.nqn = std::move(options.nqn),
+                         .serial = std::move(options.serial),
+                         .model = std::move(options.model),
+                         .uuid = options.uuid,
+                         .allowed_hosts = std::move(options.allowed_hosts),
+                         .admission = options.admission,
+                         .device = options.device,
+                         .geometry = geometry_of(*options.device)};
+  if (config.serial.empty()) {  // what is left of the uuid in twenty characters
+    std::string text = config.uuid.to_string();
+    std::erase(text, '-');
+    config.serial = text.substr(0, 20);
+  }
+  return core_.add_subsystem(std::move(config));
+}
+
+Status Target::update_subsystem(const std::string& nqn) {
+  auto found = core_.subsystems().find(nqn);
+  if (found == core_.subsystems().end()) {
+    return error(Code::k_not_found, "subsystem {}: is not published", nqn);
+  }
+  return core_.update_geometry(nqn, geometry_of(*found->second->config.device));
+}
+
+Task<void> Target::drained(std::function<bool(const TargetConnection&)> of) {
+  for (;;) {
+    bool busy = std::any_of(connections_.begin(), connections_.end(), [&of](const auto& one) {
+      return one->queue().io_in_flight() > 0 && one->queue().closing() && of(*one);
+    });
+    if (!busy) co_return;
+    progress_.reset();
+    co_await progress_.wait();
+  }
+}
+
+Task<Status> Target::remove_subsystem(std::string nqn) {
+  BB_CO_TRY(core_.remove_subsystem(nqn));
+  co_await drained([&nqn](const TargetConnection& one) { return one.nqn() == nqn; });
+  co_return Status();
+}
+
+Task<void> Target::disconnect(std::string nqn, std::function<bool(const HostIdentity&)> which) {
+  core_.end_controllers(
+      [&](const Controller& one) { return one.nqn() == nqn && which(one.host()); },
+      "the host was disconnected");
+  co_await drained(
+      [&](const TargetConnection& one) { return one.nqn() == nqn && which(one.host()); });
+}
+
+std::vector<ControllerStat> Target::controllers() const {
+  std::vector<ControllerStat> all;
+  for (const auto& controller : core_.controllers()) {
+    ControllerStat stat{.nqn = controller->nqn(),
+                        .host = controller->host(),
+                        .controller_id = controller->id(),
+                        .connected_ns = controller->connected_ns,
+                        .counters = controller->counters};
+    for (const auto& connection : connections_) {
+      if (connection->queue().controller() != controller.get()) continue;
+      if (connection->queue().queue_id() == 0) {
+        stat.peer = connection->peer();
+        stat.digests = connection->queue().digests();
+      } else {
+        ++stat.io_queues;
+      }
+    }
+    all.push_back(std::move(stat));
+  }
+  return all;
+}
+
+Counters Target::counters(const std::string& nqn) const {
+  auto found = core_.subsystems().find(nqn);
+  return found == core_.subsystems().end() ? Counters{} : found->second->counters;
+}
+
+Task<void> Target::stop() {
+  stopping_ = true;
+  for (const auto& listener : listeners_) listener->shutdown();
+  co_await accepting_.join();
+  for (const auto& listener : listeners_) co_await listener->close();
+  for (const auto& connection : connections_) connection->close("the target stops");
+  co_await serving_.join();
+  loop_.disarm(housekeeping_);
+}
+
+}  // namespace bb::io::nvme

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <functional>
+#include <list>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "io/nvme/target_connection.h"
+
+namespace bb::io::nvme {
+
+struct TargetOptions {
+  std::vector<Address> listen;
+  // "host:port" that the discovery log names; empty: the addresses we listen on.
+  std::vector<std::string> advertise;
+  DigestPolicy digests = DigestPolicy::kAllow;
+  TargetLimits limits;
+};
+
+struct SubsystemOptions {
+  std::string nqn;
+  Device* device = nullptr;  // borrowed until remove_subsystem or stop has returned
+  Uuid uuid;
+  std::string serial;
+  std::string model = "Blockbridge";
+  std::vector<std::string> allowed_hosts;  // NQNs; empty: any
+  Admission* admission = nullptr;          // borrowed likewise
+};
+
+struct ControllerStat {
+  std::string nqn;
+  HostIdentity host;
+  std::string peer;
+  uint16_t controller_id = 0;
+  uint16_t io_queues = 0;  // connected
+  Digests digests;
+  uint64_t connected_ns = 0;  // loop time
+  Counters counters;
+};
+
+// An NVMe/TCP target: publishes devices as subsystems of one namespace each, with a discovery
+// subsystem beside them. Belongs to one loop.
+class Target {
+ public:
+  // ALREADY_EXISTS when a port is in use, INVALID_ARGUMENT for a bad address.
+  static Result<std::unique_ptr<Target>> create(Context context, TargetOptions options);
+  ~Target();
+
+  // INVALID_ARGUMENT, ALREADY_EXISTS (the NQN), NO_SPACE (the limit).
+  Status add_subsystem(SubsystemOptions options);
+  // Returns once nothing of it reaches the device any more. NOT_FOUND.
+  Task<Status> remove_subsystem(std::string nqn);
+  // The device's size changed: hosts are told to look again.
+  Status update_subsystem(const std::string& nqn);
+
+  // Cuts off the hosts that `which` chooses. Once it has returned, no command of theirs from before
+  // reaches the device. They may connect again unless Admission refuses them.
+  Task<void> disconnect(std::string nqn, std::function<bool(const HostIdentity&)> which);
+
+  std::vector<ControllerStat> controllers() const;
+  Counters counters(const std::string& nqn) const;  // of a subsystem, all hosts so far
+  std::vector<std::string> addresses() const;       // we listen on, with the ports chosen
+  uint64_t buffer_bytes() const { return pool_.used_bytes() + pool_.idle_bytes(); }
+
+  // Cuts off everybody and waits for what is in flight. Once, before destruction.
+  Task<void> stop();
+
+ private:
+  struct Housekeeping : Timer {
+    Target* owner = nullptr;
+  };
+
+  Target(Context context, TargetOptions options);
+  Status listen();
+  Task<void> accept(Listener* listener);
+  Task<void> serve(TargetConnection* connection);
+  Task<void> drained(std::function<bool(const TargetConnection&)> of);
+  void keep_house();
+
+  Loop& loop_;
+  Network& network_;
+  TargetOptions options_;
+  BufferPool pool_;
+  TargetCore core_;
+  Event progress_;
+  std::vector<std::unique_ptr<Listener>> listeners_;
+  std::list<std::unique_ptr<TargetConnection>> connections_;
+  TaskGroup accepting_;
+  TaskGroup serving_;
+  Housekeeping housekeeping_;
+  bool stopping_ = false;
+};
+
+}  // namespace bb::io::nvme

@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "io/nvme/target_connection.h"
+
+#include <cstdlib>
+
+#include "base/log.h"
+#include "base/units.h"
+
+namespace bb::io::nvme {
+namespace {
+
+constexpr size_t kReceiveBytes = 256 * 1024;
+constexpr uint64_t kTerminationWaitNs = 2 * kNsPerSecond;
+
+IoOp op_of(TargetOp op) {
+  switch (op) {
+    case TargetOp::kRead:
+      return IoOp::kRead;
+    case TargetOp::kWrite:
+      return IoOp::kWrite;
+    case TargetOp::kFlush:
+      return IoOp::kFlush;
+    case TargetOp::kDiscard:
+      return IoOp::kDiscard;
+    case TargetOp::kWriteZeroes:
+      return IoOp::kWriteZeroes;
+  }
+  return IoOp::kRead;
+}
+
+}  // namespace
+
+TargetConnection::TargetConnection(Loop& loop, TargetCore& core, BufferPool& pool, Event& progress,
+                                   std::unique_ptr<Stream> stream)
+    : loop_(loop),
+      core_(core),
+      pool_(pool),
+      progress_(progress),
+      stream_(std::move(stream)),
+      queue_(core, *this),
+      // Not cleared: pages that small messages never reach cost no memory.
+      receive_(static_cast<std::byte*>(std::aligned_alloc(4096, kReceiveBytes))),
+      ios_(new Io[queue_.slots()]),
+      started_ns_(loop.now_ns()),
+      idle_(loop) {
+  BB_CHECK(receive_ != nullptr, "out of memory for {} bytes", kReceiveBytes);
+  pump_.owner = this;
+  pump_.run = [](Work* work) {
+    TargetConnection* owner = static_cast<Pump*>(work)->owner;
+    owner->pump_posted_ = false;
+    owner->pump();
+  };
+  send_.owner = this;
+  send_.done = [](StreamOp* op, Result<size_t> length) {
+    static_cast<Send*>(op)->owner->on_sent(length);
+  };
+  alarm_.owner = this;
+  alarm_.fire = [](Timer* timer) { static_cast<Alarm*>(timer)->owner->stream_->shutdown(); };
+}
+
+void TargetConnection::schedule() {
+  if (pump_posted_ || ended_) return;
+  pump_posted_ = true;
+  idle_.reset();
+  loop_.post(pump_);
+}
+
+void TargetConnection::close(const char* why) {
+  queue_.close(why);
+  schedule();
+}
+
+void TargetConnection::check_handshake(uint64_t now_ns) {
+  if (!queue_.connected() && !queue_.closing() &&
+      now_ns - started_ns_ > core_.limits().handshake_ns) {
+    close("no Connect in time");
+  }
+}
+
+void TargetConnection::note_host() {
+  if (!nqn_.empty() || !queue_.connected()) return;
+  Controller* controller = queue_.controller();
+  nqn_ = controller->nqn();
+  host_ = controller->host();
+  if (!controller->discovery()) device_ = controller->subsystem()->config.device;
+  if (queue_.queue_id() == 0) {
+    log_info("{}: host {} connected to {} -> controller {}, digests {}{}", peer(), host_.host_nqn,
+             nqn_, controller->id(), queue_.digests().header ? "header " : "",
+             queue_.digests().data ? "data" : "");
+  }
+}
+
+// Starts what can be started, sends what can be sent.
+void TargetConnection::pump() {
+  pumping_ = true;
+  while (auto slot = queue_.next_io()) submit(*slot);
+  pumping_ = false;
+  flush();
+  if (!queue_.closing()) return;
+  if (!queue_.terminating() && !shut_down_) {
+    shut_down_ = true;
+    stream_->shutdown();  // ends the pending receive
+  }
+  if (queue_.io_in_flight() == 0) {
+    progress_.set();
+    if (!queue_.sending() && !pump_posted_) idle_.set();
+  }
+}
+
+void TargetConnection::submit(uint16_t slot) {
+  const TargetIo& wanted = queue_.io(slot);
+  Io& io = ios_[slot];
+  io.owner = this;
+  io.slot = slot;
+  io.op = op_of(wanted.op);
+  io.fua = wanted.fua && wanted.op != TargetOp::kRead;
+  io.may_discard = wanted.may_discard;
+  io.offset_bytes = wanted.offset_bytes;
+  io.length_bytes = wanted.length_bytes;
+  bool data = wanted.op == TargetOp::kRead || wanted.op == TargetOp::kWrite;
+  io.one = {.iov_base = wanted.data, .iov_len = wanted.length_bytes};
+  io.iov = data ? &io.one : nullptr;
+  io.iov_count = data ? 1 : 0;
+  io.done = [](IoRequest* request, Status status) {
+    Io* done = static_cast<Io*>(request);
+    done->owner->on_io_done(done->slot, status);
+  };
+  device_->submit(io);
+}
+
+void TargetConnection::on_io_done(uint16_t slot, const Status& status) {
+  if (!status.ok()) log_debug("{}: {} -> reported to the host", peer(), status.to_string());
+  queue_.on_io_done(slot, status.code());
+  if (!pumping_) schedule();  // later, so that completions that come together are sent together
+}
+
+void TargetConnection::flush() {
+  if (flushing_) return;
+  flushing_ = true;
+  while (std::vector<iovec>* iov = queue_.outgoing()) {
+    send_.iov = iov->data();
+    send_.iov_count = static_cast<uint32_t>(iov->size());
+    stream_->send(send_);
+    if (queue_.sending()) break;
+  }
+  flushing_ = false;
+}
+
+void TargetConnection::on_sent(const Result<size_t>& sent) {
+  queue_.on_sent();
+  if (!sent.ok()) queue_.close("the connection was lost while sending");
+  schedule();
+}
+
+// The host gets a moment to read why it is being cut off.
+Task<void> TargetConnection::drain() {
+  alarm_.deadline_ns = 0;
+  loop_.arm(alarm_, loop_.now_ns() + kTerminationWaitNs);
+  for (size_t seen = 0; seen < 16 * kReceiveBytes;) {
+    auto got = co_await stream_->recv_some({receive_.get(), kReceiveBytes});
+    if (!got.ok() || *got == 0) break;
+    seen += *got;
+  }
+  loop_.disarm(alarm_);
+}
+
+Task<void> TargetConnection::run() {
+  while (!queue_.closing()) {
+    auto got = co_await stream_->recv_some({receive_.get(), kReceiveBytes});
+    if (!got.ok() || *got == 0) {
+      queue_.close(got.ok() ? "the host closed the connection" : "the connection was lost");
+      break;
+    }
+    queue_.on_bytes({receive_.get(), *got}, loop_.now_ns());
+    note_host();
+    pump();
+  }
+  schedule();
+  if (queue_.terminating()) co_await drain();
+  if (!shut_down_) {
+    shut_down_ = true;
+    stream_->shutdown();
+  }
+  while (!idle_.is_set()) co_await idle_.wait();
+  ended_ = true;  // nothing is posted from here on
+  co_await stream_->close();
+  log_info("{}: queue {} of {} ended: {} -> closed", peer(), queue_.queue_id(),
+           nqn_.empty() ? "nobody" : nqn_, queue_.close_reason());
+}
+
+}  // namespace bb::io::nvme

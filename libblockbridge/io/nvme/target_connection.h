@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <memory>
+
+#include "io/context.h"
+#include "io/device.h"
+#include "io/nvme/buffer_pool.h"
+#include "io/nvme/target_queue.h"
+#include "io/sync.h"
+
+namespace bb::io::nvme {
+
+// One connection of a Target: moves bytes between a stream, the queue's state machine and the
+// device. One receive fills as many commands as there are; one send carries all answers that are
+// ready. Nothing is allocated per I/O.
+class TargetConnection final : QueueHost {
+ public:
+  TargetConnection(Loop& loop, TargetCore& core, BufferPool& pool, Event& progress,
+                   std::unique_ptr<Stream> stream);
+
+  Task<void> run();  // until the connection has ended and nothing is in flight any more
+
+  // Ends it soon: no command is submitted any more from this call on.
+  void close(const char* why);
+  void check_handshake(uint64_t now_ns);
+
+  const TargetQueue& queue() const { return queue_; }
+  const std::string& peer() const { return stream_->peer(); }
+  // Whom it served, also after its controller has ended; empty before Connect.
+  const std::string& nqn() const { return nqn_; }
+  const HostIdentity& host() const { return host_; }
+
+ private:
+  struct Io : IoRequest {
+    TargetConnection* owner = nullptr;
+    uint16_t slot = 0;
+    iovec one{};
+  };
+  struct Pump : Work {
+    TargetConnection* owner = nullptr;
+  };
+  struct Send : StreamOp {
+    TargetConnection* owner = nullptr;
+  };
+  struct Alarm : Timer {
+    TargetConnection* owner = nullptr;
+  };
+  struct Free {
+    void operator()(std::byte* memory) const noexcept { std::free(memory); }
+  };
+
+  std::byte* take_buffer(uint32_t capacity_bytes) override { return pool_.take(capacity_bytes); }
+  void give_buffer(std::byte* buffer, uint32_t capacity_bytes) override {
+    pool_.give(buffer, capacity_bytes);
+  }
+  void wake() override { schedule(); }
+
+  void schedule();
+  void pump();
+  void submit(uint16_t slot);
+  void flush();
+  void on_io_done(uint16_t slot, const Status& status);
+  void on_sent(const Result<size_t>& sent);
+  void note_host();
+  Task<void> drain();
+
+  Loop& loop_;
+  TargetCore& core_;
+  BufferPool& pool_;
+  Event& progress_;  // set when a closing connection's I/O has ended
+  std::unique_ptr<Stream> stream_;
+  TargetQueue queue_;
+  std::unique_ptr<std::byte, Free> receive_;
+  std::unique_ptr<Io[]> ios_;
+  Device* device_ = nullptr;
+  std::string nqn_;
+  HostIdentity host_;
+  uint64_t started_ns_;
+  Pump pump_;
+  bool pump_posted_ = false;
+  bool pumping_ = false;
+  bool flushing_ = false;
+  bool shut_down_ = false;
+  bool ended_ = false;
+  Send send_;
+  Alarm alarm_;
+  Event idle_;  // no I/O and no send
+};
+
+}  // namespace bb::io::nvme

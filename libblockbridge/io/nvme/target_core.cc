@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "io/nvme/target_core.h"
+
+#include <algorithm>
+#include <bit>
+
+#include "io/nvme/target_queue.h"
+
+namespace bb::io::nvme {
+namespace {
+
+constexpr uint16_t kQueueIdAt = 42;  // in the Connect SQE
+constexpr uint16_t kQueueSizeAt = 44;
+
+ConnectAnswer refuse(NvmeStatus status, uint32_t result = 0) {
+  return {.status = final_status(status), .result = result};
+}
+
+ConnectAnswer bad_command(uint16_t at) {
+  return refuse(NvmeStatus::kConnectInvalidParameters, connect_invalid_parameter(at, false));
+}
+
+ConnectAnswer bad_data(uint16_t at) {
+  return refuse(NvmeStatus::kConnectInvalidParameters, connect_invalid_parameter(at, true));
+}
+
+}  // namespace
+
+bool Subsystem::allows(const std::string& host_nqn) const {
+  const auto& allowed = config.allowed_hosts;
+  return allowed.empty() || std::find(allowed.begin(), allowed.end(), host_nqn) != allowed.end();
+}
+
+uint32_t Subsystem::transfer_max_bytes(const TargetLimits& limits) const {
+  return std::bit_floor(std::min(limits.transfer_bytes, config.geometry.transfer_max_bytes));
+}
+
+Status TargetCore::add_subsystem(SubsystemConfig config) {
+  BB_TRY(check_nqn(config.nqn).with_context("subsystem"));
+  const Geometry& geometry = config.geometry;
+  if (geometry.block_count == 0 || (geometry.block_bytes != 512 && geometry.block_bytes != 4096) ||
+      geometry.transfer_max_bytes < 8192) {
+    return error(Code::k_invalid_argument,
+                 "subsystem {}: {} blocks of {} bytes with transfers of {}: needed are blocks of "
+                 "512 or 4096 bytes and transfers of at least 8192",
+                 config.nqn, geometry.block_count, geometry.block_bytes,
+                 geometry.transfer_max_bytes);
+  }
+  if (config.nqn == kDiscoveryNqn || subsystems_.contains(config.nqn)) {
+    return error(Code::k_already_exists, "subsystem {}: is published already", config.nqn);
+  }
+  if (subsystems_.size() >= limits_.subsystems) {
+    return error(Code::k_no_space, "subsystem {}: {} are published, that is the limit", config.nqn,
+                 subsystems_.size());
+  }
+  auto subsystem = std::make_shared<Subsystem>();
+  subsystem->config = std::move(config);
+  std::string nqn = subsystem->config.nqn;
+  subsystems_.emplace(std::move(nqn), std::move(subsystem));
+  discovery_changed();
+  return {};
+}
+
+Status TargetCore::remove_subsystem(const std::string& nqn) {
+  auto found = subsystems_.find(nqn);
+  if (found == subsystems_.end()) {
+    return error(Code::k_not_found, "subsystem {}: is not published", nqn);
+  }
+  Subsystem* subsystem = found->second.get();
+  end_controllers([subsystem](const Controller& c) { return c.subsystem() == subsystem; },
+                  "the subsystem was removed");
+  subsystems_.erase(found);
+  discovery_changed();
+  return {};
+}
+
+Status TargetCore::update_geometry(const std::string& nqn, const Geometry& geometry) {
+  auto found = subsystems_.find(nqn);
+  if (found == subsystems_.end()) {
+    return error(Code::k_not_found, "subsystem {}: is not published", nqn);
+  }
+  found->second->config.geometry = geometry;
+  for (const auto& controller : controllers_) {
+    if (controller->subsystem() == found->second.get()) {
+      controller->raise_event(kEventNamespaceChanged);
+    }
+  }
+  return {};
+}
+
+void TargetCore::discovery_changed() {
+  ++generation_;
+  for (const auto& controller : controllers_) {
+    if (controller->discovery()) controller->raise_event(kEventDiscoveryChanged);
+  }
+}
+
+ConnectAnswer TargetCore::admit(const Subsystem& subsystem, const HostIdentity& host) const {
+  if (!subsystem.allows(host.host_nqn)) return refuse(NvmeStatus::kConnectInvalidHost);
+  if (subsystem.config.admission == nullptr) return {};
+  Status status = subsystem.config.admission->admit(host);
+  if (status.ok()) return {};
+  bool later = status.code() == Code::k_busy || status.code() == Code::k_unavailable ||
+               status.code() == Code::k_timed_out;
+  if (later) return {.status = NvmeStatus::kConnectControllerBusy};
+  return refuse(NvmeStatus::kConnectInvalidHost);
+}
+
+ConnectAnswer TargetCore::connect(TargetQueue& queue, const ConnectCommand& command,
+                                  ConstBytes data, uint64_t now_ns) {
+  if (command.record_format != 0) return refuse(NvmeStatus::kConnectIncompatibleFormat);
+  Result<ConnectData> parsed = ConnectData::decode(data);
+  if (!parsed.ok()) {
+    bool host = parsed.status().text().starts_with("host");
+    return bad_data(host ? kConnectDataHostAt : kConnectDataSubsystemAt);
+  }
+  return command.queue_id == 0 ? connect_admin(queue, command, *parsed, now_ns)
+                               : connect_io(queue, command, *parsed);
+}
+
+ConnectAnswer TargetCore::connect_admin(TargetQueue& queue, const ConnectCommand& command,
+                                        const ConnectData& data, uint64_t now_ns) {
+  if (command.queue_size == 0 || command.queue_size >= limits_.admin_queue_depth) {
+    return bad_command(kQueueSizeAt);
+  }
+  if (data.controller_id != kControllerIdAny) return bad_data(kConnectDataControllerAt);
+  std::shared_ptr<Subsystem> subsystem;
+  if (data.subsystem_nqn != kDiscoveryNqn) {
+    auto found = subsystems_.find(data.subsystem_nqn);
+    if (found == subsystems_.end()) return bad_data(kConnectDataSubsystemAt);
+    subsystem = found->second;
+    ConnectAnswer admitted = admit(*subsystem, data.host);
+    if (admitted.status != NvmeStatus::kSuccess) return admitted;
+  }
+  if (controllers_.size() >= limits_.controllers) {
+    return {.status = NvmeStatus::kConnectControllerBusy};
+  }
+  uint16_t id = free_id();
+  controllers_.push_back(
+      std::make_unique<Controller>(*this, subsystem, data.host, id, command.keep_alive_ms));
+  Controller* controller = controllers_.back().get();
+  controller->heard(now_ns);
+  controller->connected_ns = now_ns;
+  controller->queues.assign(size_t{1} + limits_.io_queues, nullptr);
+  controller->queues[0] = &queue;
+  return {.result = id, .controller = controller};
+}
+
+ConnectAnswer TargetCore::connect_io(TargetQueue& queue, const ConnectCommand& command,
+                                     const ConnectData& data) {
+  Controller* controller = nullptr;
+  for (const auto& one : controllers_) {
+    if (one->id() == data.controller_id) controller = one.get();
+  }
+  if (controller == nullptr || controller->discovery()) return bad_data(kConnectDataControllerAt);
+  if (controller->nqn() != data.subsystem_nqn) return bad_data(kConnectDataSubsystemAt);
+  if (controller->host().host_nqn != data.host.host_nqn) return bad_data(kConnectDataHostAt);
+  if (controller->host().host_id != data.host.host_id) return bad_data(0);
+  if (!controller->ready()) return refuse(NvmeStatus::kCommandSequenceError);
+  if (command.queue_id > controller->granted_queues) return bad_command(kQueueIdAt);
+  if (controller->queues[command.queue_id] != nullptr) {
+    return refuse(NvmeStatus::kCommandSequenceError);
+  }
+  if (command.queue_size == 0 || command.queue_size >= limits_.io_queue_depth) {
+    return bad_command(kQueueSizeAt);
+  }
+  ConnectAnswer admitted = admit(*controller->subsystem(), data.host);
+  if (admitted.status != NvmeStatus::kSuccess) return admitted;
+  controller->queues[command.queue_id] = &queue;
+  return {.result = controller->id(), .controller = controller};
+}
+
+uint16_t TargetCore::free_id() {
+  for (;;) {
+    last_id_ = last_id_ >= kControllerIdMax ? uint16_t{1} : static_cast<uint16_t>(last_id_ + 1);
+    bool used = std::any_of(controllers_.begin(), controllers_.end(),
+                            [this](const auto& c) { return c->id() == last_id_; });
+    if (!used) return last_id_;
+  }
+}
+
+void TargetCore::disconnected(TargetQueue& queue, Controller& controller, uint16_t queue_id) {
+  if (controller.queues[queue_id] == &queue) controller.queues[queue_id] = nullptr;
+  if (queue_id != 0) return;
+  end_controllers([&controller](const Controller& c) { return &c == &controller; },
+                  "the admin queue was closed");
+}
+
+void TargetCore::end_controllers(const std::function<bool(const Controller&)>& of,
+                                 const char* why) {
+  std::vector<std::unique_ptr<Controller>> ended;
+  for (auto& controller : controllers_) {
+    if (of(*controller)) ended.push_back(std::move(controller));
+  }
+  std::erase(controllers_, nullptr);
+  for (auto& controller : ended) {
+    ++controllers_ended;
+    for (TargetQueue* queue : controller->queues) {
+      if (queue != nullptr) queue->controller_ended(why);
+    }
+  }
+}
+
+void TargetCore::expire(uint64_t now_ns) {
+  end_controllers([now_ns](const Controller& c) { return c.expired(now_ns); },
+                  "no keep alive in time");
+}
+
+LogData TargetCore::discovery_log(const HostIdentity& host) const {
+  std::vector<DiscoveryEntry> entries;
+  for (const auto& [nqn, subsystem] : subsystems_) {
+    if (!subsystem->allows(host.host_nqn)) continue;
+    for (DiscoveryEntry entry : addresses_) {
+      entry.subsystem_nqn = nqn;
+      entry.admin_queue_size = limits_.admin_queue_depth;
+      entries.push_back(std::move(entry));
+    }
+  }
+  return encode_discovery_log(generation_, entries);
+}
+
+}  // namespace bb::io::nvme

@@ -1,0 +1,394 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "io/nvme/target_queue.h"
+
+#include <algorithm>
+#include <bit>
+
+#include "base/check.h"
+#include "base/crc32c.h"
+
+namespace bb::io::nvme {
+namespace {
+
+constexpr uint32_t kBufferMinBytes = 4096;
+
+uint32_t capacity_for(uint32_t length_bytes) {
+  return std::max(kBufferMinBytes, std::bit_ceil(length_bytes));
+}
+
+ReaderLimits reader_limits(const TargetLimits& limits) {
+  return {.capsule_data_max_bytes = limits.capsule_data_bytes,
+          .data_pdu_max_bytes = limits.h2c_data_bytes};
+}
+
+size_t slot_count(const TargetLimits& limits) {
+  return std::max(limits.io_queue_depth, limits.admin_queue_depth);
+}
+
+}  // namespace
+
+TargetQueue::TargetQueue(TargetCore& core, QueueHost& host)
+    : core_(core),
+      host_(host),
+      reader_(Role::kController, reader_limits(core.limits())),
+      slots_(slot_count(core.limits())),
+      io_ready_(slots_.size()),
+      waiting_(slots_.size()),
+      to_send_(2 * slots_.size()) {
+  for (size_t i = slots_.size(); i > 0; --i) free_.push_back(static_cast<uint16_t>(i - 1));
+  iov_.reserve(6 * slots_.size());
+  being_sent_.reserve(2 * slots_.size());
+}
+
+TargetQueue::~TargetQueue() {
+  BB_CHECK(io_in_flight_ == 0, "a queue ends with {} I/Os at the device", io_in_flight_);
+  close("destroyed");
+  for (TargetSlot& slot : slots_) give_data(slot);
+}
+
+void TargetQueue::close(const char* why) {
+  if (!closing_) {
+    closing_ = true;
+    close_reason_ = why;
+    io_ready_.clear();
+    waiting_.clear();
+  }
+  if (Controller* controller = std::exchange(controller_, nullptr)) {
+    core_.disconnected(*this, *controller, queue_id_);
+  }
+}
+
+void TargetQueue::controller_ended(const char* why) {
+  controller_ = nullptr;
+  close(why);
+  host_.wake();
+}
+
+void TargetQueue::fatal(FatalError error, uint32_t information, ConstBytes header,
+                        const char* what) {
+  if (terminating_ || closing_) return;
+  terminating_ = true;
+  TermReq term{.error = error, .information = information, .header = header};
+  term_bytes_ = term.encode(term_, PduType::kC2hTermReq);
+  term_state_ = Control::kQueued;
+  to_send_.clear();  // a partly sent answer goes out whole, later ones not at all
+  close(what);
+}
+
+void TargetQueue::on_bytes(ConstBytes bytes, uint64_t now_ns) {
+  while (!closing_) {
+    PduEvent event = reader_.next(bytes);
+    switch (event.kind) {
+      case PduEvent::Kind::kNeedMore:
+        return;
+      case PduEvent::Kind::kHeader:
+        on_header(event.bytes, now_ns);
+        break;
+      case PduEvent::Kind::kData:
+        on_data(event);
+        break;
+      case PduEvent::Kind::kEnd:
+        on_data_end(event.digest_ok, now_ns);
+        break;
+      case PduEvent::Kind::kIllegal: {
+        const Violation& violation = reader_.violation();
+        if (violation.error == FatalError::kHeaderDigest && controller_ != nullptr) {
+          ++controller_->counters.digest_errors;
+        }
+        fatal(violation.error, violation.information, reader_.illegal_header(), violation.what);
+        return;
+      }
+    }
+  }
+}
+
+void TargetQueue::on_header(ConstBytes header, uint64_t now_ns) {
+  switch (reader_.header().type) {
+    case PduType::kIcReq:
+      return on_ic_request(header);
+    case PduType::kCapsuleCmd:
+      return on_capsule(header, now_ns);
+    case PduType::kH2cData:
+      return on_h2c_data(header);
+    case PduType::kH2cTermReq:
+      return close("the host sent a termination request");
+    case PduType::kIcResp:
+    case PduType::kC2hTermReq:
+    case PduType::kCapsuleResp:
+    case PduType::kC2hData:
+    case PduType::kR2t:
+      break;
+  }
+  BB_CHECK(false, "the reader let PDU type {} through", static_cast<int>(reader_.header().type));
+}
+
+void TargetQueue::on_ic_request(ConstBytes header) {
+  IcReq request = IcReq::decode(header);
+  bool both = request.digests.header && request.digests.data;
+  if (core_.digest_policy() == DigestPolicy::kRequire && !both) {
+    return fatal(FatalError::kUnsupportedParameter, 11, header, "digests are required here");
+  }
+  Digests digests = core_.digest_policy() == DigestPolicy::kOff ? Digests{} : request.digests;
+  out_format_ = {.digests = digests, .alignment_bytes = (request.alignment_dwords + 1u) * 4};
+  reader_.negotiated({.digests = digests});
+  IcResp response{.digests = digests, .h2c_data_max_bytes = core_.limits().h2c_data_bytes};
+  response.encode(hello_);
+  hello_state_ = Control::kQueued;
+}
+
+void TargetQueue::on_capsule(ConstBytes header, uint64_t now_ns) {
+  if (used_ >= depth_ || free_.empty()) {
+    return fatal(FatalError::kSequence, 0, header, "more commands than the queue holds");
+  }
+  uint16_t index = free_.back();
+  free_.pop_back();
+  ++used_;
+  TargetSlot& slot = slots_[index];
+  slot.sqe = Sqe::decode(capsule_sqe(header));
+  slot.in_capsule = false;
+  slot.to_host = false;
+  slot.r2t_sent = false;
+  slot.send_data = false;
+  slot.status = NvmeStatus::kSuccess;
+  slot.length_bytes = 0;
+  slot.received_bytes = 0;
+  slot.state = State::kReceiving;
+  sq_head_ = static_cast<uint16_t>((sq_head_ + 1u) % sq_size_);
+  if (controller_ != nullptr) controller_->heard(now_ns);
+  NvmeStatus status = plan(slot);
+  uint32_t there = reader_.data_bytes();
+  if (status == NvmeStatus::kSuccess && there != (slot.in_capsule ? slot.length_bytes : 0)) {
+    status = final_status(NvmeStatus::kSglDataLengthInvalid);
+  }
+  if (status != NvmeStatus::kSuccess) {
+    slot.status = status;
+    slot.length_bytes = 0;
+    if (there == 0) return answer(index, status);
+    receiving_ = index;  // its data must go by first
+    discarding_ = true;
+    return;
+  }
+  start(index, now_ns);
+}
+
+// Gets memory for the data, then has it sent by the host or fetched from the device.
+void TargetQueue::start(uint16_t index, uint64_t now_ns) {
+  TargetSlot& slot = slots_[index];
+  if (slot.length_bytes == 0) return execute(index, now_ns);
+  slot.capacity_bytes = capacity_for(slot.length_bytes);
+  if (slot.in_capsule) {  // bounded by the queue's depth; it cannot be made to wait
+    slot.data = host_.take_buffer(slot.capacity_bytes);
+    receiving_ = index;
+    discarding_ = false;
+    return;
+  }
+  if (!waiting_.empty() || !take_data(slot)) {
+    slot.state = State::kWaiting;
+    waiting_.push(index);
+    return;
+  }
+  have_buffer(index, now_ns);
+}
+
+bool TargetQueue::take_data(TargetSlot& slot) {
+  uint64_t bytes = slot.capacity_bytes;
+  if (buffered_bytes_ > 0 && buffered_bytes_ + bytes > core_.limits().buffered_bytes) return false;
+  buffered_bytes_ += bytes;
+  slot.data = host_.take_buffer(slot.capacity_bytes);
+  return true;
+}
+
+void TargetQueue::give_data(TargetSlot& slot) {
+  if (slot.compare != nullptr) host_.give_buffer(slot.compare, slot.capacity_bytes);
+  slot.compare = nullptr;
+  if (slot.data == nullptr) return;
+  host_.give_buffer(slot.data, slot.capacity_bytes);
+  slot.data = nullptr;
+  if (!slot.in_capsule) buffered_bytes_ -= slot.capacity_bytes;
+}
+
+void TargetQueue::serve_waiting(uint64_t now_ns) {
+  while (!waiting_.empty() && !closing_) {
+    uint16_t index = waiting_.front();
+    if (!take_data(slots_[index])) return;
+    waiting_.pop();
+    have_buffer(index, now_ns);
+  }
+}
+
+void TargetQueue::have_buffer(uint16_t index, uint64_t now_ns) {
+  TargetSlot& slot = slots_[index];
+  if (slot.to_host) return execute(index, now_ns);
+  slot.state = State::kReceiving;
+  // All at once: never more than one R2T for a command.
+  R2t r2t{.command_id = slot.sqe.command_id,
+          .transfer_tag = index,
+          .offset_bytes = 0,
+          .length_bytes = slot.length_bytes};
+  slot.head_bytes = static_cast<uint8_t>(r2t.encode(slot.head, out_format_));
+  to_send_.push(index);
+}
+
+void TargetQueue::on_h2c_data(ConstBytes header) {
+  constexpr auto kField = FatalError::kInvalidHeaderField;
+  DataHeader data = DataHeader::decode(header, reader_.header().flags);
+  if (data.transfer_tag >= slots_.size()) {
+    return fatal(kField, 10, header, "data with a transfer tag nobody gave");
+  }
+  TargetSlot& slot = slots_[data.transfer_tag];
+  if (slot.state != State::kReceiving || !slot.r2t_sent ||
+      slot.received_bytes == slot.length_bytes) {
+    return fatal(kField, 10, header, "data for a transfer that is not open");
+  }
+  if (slot.sqe.command_id != data.command_id) {
+    return fatal(kField, 8, header, "data for another command than its transfer tag says");
+  }
+  if (data.offset_bytes != slot.received_bytes) {
+    return fatal(kField, 12, header, "data out of order");
+  }
+  if (data.length_bytes > slot.length_bytes - slot.received_bytes) {
+    return fatal(FatalError::kDataOutOfRange, 0, header, "more data than the R2T asked for");
+  }
+  bool completes = slot.received_bytes + data.length_bytes == slot.length_bytes;
+  if (data.last != completes) return fatal(kField, 1, header, "a wrong mark of the last data");
+  receiving_ = data.transfer_tag;
+  discarding_ = false;
+}
+
+void TargetQueue::on_data(const PduEvent& event) {
+  if (discarding_ || receiving_ < 0) return;
+  TargetSlot& slot = slots_[static_cast<size_t>(receiving_)];
+  BB_CHECK(event.bytes.size() <= slot.length_bytes - slot.received_bytes, "data beyond a buffer");
+  std::memcpy(slot.data + slot.received_bytes, event.bytes.data(), event.bytes.size());
+  slot.received_bytes += static_cast<uint32_t>(event.bytes.size());
+}
+
+void TargetQueue::on_data_end(bool digest_ok, uint64_t now_ns) {
+  if (receiving_ < 0) return;
+  auto index = static_cast<uint16_t>(std::exchange(receiving_, -1));
+  TargetSlot& slot = slots_[index];
+  if (!digest_ok) {
+    if (controller_ != nullptr) ++controller_->counters.digest_errors;
+    if (!discarding_) slot.status = NvmeStatus::kTransientTransportError;
+  }
+  if (discarding_) return answer(index, slot.status);
+  if (slot.received_bytes < slot.length_bytes) return;
+  if (slot.status != NvmeStatus::kSuccess) return answer(index, slot.status);
+  execute(index, now_ns);
+}
+
+void TargetQueue::answer(uint16_t index, NvmeStatus status, uint64_t result) {
+  TargetSlot& slot = slots_[index];
+  slot.status = status;
+  slot.result = result;
+  slot.state = State::kAnswering;
+  slot.send_data = status == NvmeStatus::kSuccess && slot.to_host && slot.length_bytes > 0;
+  count(slot);
+  if (!slot.send_data) give_data(slot);
+  encode_answer(slot);
+  if (!closing_) to_send_.push(index);
+}
+
+void TargetQueue::encode_answer(TargetSlot& slot) {
+  size_t at = 0;
+  bool response = true;
+  slot.head_bytes = slot.send_data ? slot.head_bytes : uint8_t{0};
+  if (slot.send_data) {
+    response = flow_control_ || slot.result != 0;
+    DataHeader header{.command_id = slot.sqe.command_id,
+                      .length_bytes = slot.length_bytes,
+                      .last = true,
+                      .success = !response};
+    slot.head_bytes = static_cast<uint8_t>(encode_c2h_data(slot.head, header, out_format_));
+    if (out_format_.digests.data) {
+      store_digest(slot.tail.data(), crc32c({slot.data, slot.length_bytes}));
+      at = kDigestBytes;
+    }
+  }
+  if (response) {
+    std::byte entry[kCqeBytes];
+    Cqe{.result = slot.result,
+        .sq_head = flow_control_ ? sq_head_ : uint16_t{0xffff},
+        .sq_id = queue_id_,
+        .command_id = slot.sqe.command_id,
+        .status = slot.status}
+        .encode(entry);
+    at += encode_capsule_resp(Bytes(slot.tail).subspan(at), entry, out_format_);
+  }
+  slot.tail_bytes = static_cast<uint8_t>(at);
+}
+
+void TargetQueue::count(const TargetSlot& slot) {
+  if (controller_ == nullptr) return;
+  if (slot.status != NvmeStatus::kSuccess) {
+    bool ranged = queue_id_ != 0;
+    controller_->note_error({.queue_id = queue_id_,
+                             .command_id = slot.sqe.command_id,
+                             .status = slot.status,
+                             .first_block = ranged ? slot.sqe.first_block() : 0,
+                             .nsid = slot.sqe.nsid});
+    return;
+  }
+  if (queue_id_ == 0) return;
+  auto opcode = static_cast<IoOpcode>(slot.sqe.opcode);
+  for (Counters* to : {&controller_->counters, &controller_->subsystem()->counters}) {
+    if (opcode == IoOpcode::kRead || opcode == IoOpcode::kCompare) {
+      ++to->reads;
+      to->read_bytes += slot.length_bytes;
+    } else if (opcode == IoOpcode::kWrite) {
+      ++to->writes;
+      to->written_bytes += slot.length_bytes;
+    }
+  }
+}
+
+std::vector<iovec>* TargetQueue::outgoing() {
+  if (sending_) return nullptr;
+  iov_.clear();
+  being_sent_.clear();
+  if (hello_state_ == Control::kQueued) {
+    hello_state_ = Control::kDone;
+    iov_.push_back({.iov_base = hello_.data(), .iov_len = hello_.size()});
+  }
+  if (term_state_ == Control::kQueued) {
+    term_state_ = Control::kSending;
+    iov_.push_back({.iov_base = term_.data(), .iov_len = term_bytes_});
+  }
+  while (!to_send_.empty() && !closing_) {
+    uint16_t index = to_send_.pop();
+    TargetSlot& slot = slots_[index];
+    if (slot.head_bytes > 0) {
+      iov_.push_back({.iov_base = slot.head.data(), .iov_len = slot.head_bytes});
+    }
+    if (slot.state != State::kAnswering) {  // an R2T: only now may its data come
+      slot.r2t_sent = true;
+      continue;
+    }
+    if (slot.send_data) iov_.push_back({.iov_base = slot.data, .iov_len = slot.length_bytes});
+    if (slot.tail_bytes > 0) {
+      iov_.push_back({.iov_base = slot.tail.data(), .iov_len = slot.tail_bytes});
+    }
+    being_sent_.push_back(index);
+  }
+  if (iov_.empty()) return nullptr;
+  sending_ = true;
+  return &iov_;
+}
+
+void TargetQueue::on_sent() {
+  BB_CHECK(sending_, "sent what was not being sent");
+  sending_ = false;
+  if (term_state_ == Control::kSending) term_state_ = Control::kDone;
+  for (uint16_t index : being_sent_) free_slot(index);
+  being_sent_.clear();
+  serve_waiting(0);
+}
+
+void TargetQueue::free_slot(uint16_t index) {
+  give_data(slots_[index]);
+  slots_[index].state = State::kFree;
+  free_.push_back(index);
+  --used_;
+}
+
+}  // namespace bb::io::nvme

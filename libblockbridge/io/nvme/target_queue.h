@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+// pure: one connection of a target: bytes in, I/O and bytes out
+#pragma once
+
+#include <sys/uio.h>
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "io/nvme/pdu_reader.h"
+#include "io/nvme/target_core.h"
+#include "io/nvme/target_slot.h"
+
+namespace bb::io::nvme {
+
+// What a queue needs of its surroundings: memory, and to be looked at when something happened that
+// none of its own calls caused.
+class QueueHost {
+ public:
+  virtual std::byte* take_buffer(uint32_t capacity_bytes) = 0;
+  virtual void give_buffer(std::byte* buffer, uint32_t capacity_bytes) = 0;
+  virtual void wake() = 0;
+
+ protected:
+  ~QueueHost() = default;
+};
+
+// The state machine of one NVMe/TCP connection: initialisation, Connect, then an admin or an I/O
+// queue. Call in: on_bytes, on_io_done, on_sent. Then look: next_io, outgoing, closing.
+//   - next_io names a slot whose io() the driver starts; it answers with on_io_done, always.
+//   - outgoing gives what to send next (one send at a time); it answers with on_sent.
+//   - once closing(), nothing is submitted any more; the driver waits for io_in_flight() == 0.
+class TargetQueue {
+ public:
+  TargetQueue(TargetCore& core, QueueHost& host);
+  ~TargetQueue();
+  TargetQueue(const TargetQueue&) = delete;
+  TargetQueue& operator=(const TargetQueue&) = delete;
+
+  void on_bytes(ConstBytes bytes, uint64_t now_ns);
+  void on_io_done(uint16_t slot, Code code);
+  void on_sent();
+  void close(const char* why);  // the stream ended, or the driver wants to stop
+
+  std::optional<uint16_t> next_io();
+  const TargetIo& io(uint16_t slot) const { return slots_[slot].io; }
+  uint32_t io_in_flight() const { return io_in_flight_; }
+  std::vector<iovec>* outgoing();  // null: nothing to send now
+
+  bool closing() const { return closing_; }
+  bool sending() const { return sending_; }
+  bool terminating() const { return terminating_; }
+  bool term_sent() const {
+    return term_state_ == Control::kDone;
+  }  // give the host a moment to read it
+  const std::string& close_reason() const { return close_reason_; }
+  bool connected() const { return controller_ != nullptr; }
+  Controller* controller() const { return controller_; }
+  uint16_t queue_id() const { return queue_id_; }
+  Digests digests() const { return out_format_.digests; }
+  uint32_t slots() const { return static_cast<uint32_t>(slots_.size()); }
+
+  // From the controller.
+  void controller_ended(const char* why);
+  void abort_events();
+  void deliver_events();
+
+ private:
+  using State = TargetSlot::State;
+  enum class Control : uint8_t { kNone, kQueued, kSending, kDone };
+
+  void on_header(ConstBytes header, uint64_t now_ns);
+  void on_ic_request(ConstBytes header);
+  void on_capsule(ConstBytes header, uint64_t now_ns);
+  void on_h2c_data(ConstBytes header);
+  void on_data(const PduEvent& event);
+  void on_data_end(bool digest_ok, uint64_t now_ns);
+  void fatal(FatalError error, uint32_t information, ConstBytes header, const char* what);
+
+  // Finds out what a command wants; an error status when it cannot be.
+  NvmeStatus plan(TargetSlot& slot);
+  NvmeStatus plan_io(TargetSlot& slot);
+  NvmeStatus plan_range(TargetSlot& slot);
+  NvmeStatus plan_dsm(TargetSlot& slot);
+  NvmeStatus plan_admin(TargetSlot& slot);
+  NvmeStatus plan_data(TargetSlot& slot, bool to_host, uint32_t length_bytes);
+  void start(uint16_t index, uint64_t now_ns);
+  void have_buffer(uint16_t index, uint64_t now_ns);
+  void execute(uint16_t index, uint64_t now_ns);
+  void execute_io(uint16_t index);
+  NvmeStatus next_discard(TargetSlot& slot);
+  AdminReply run_admin(TargetSlot& slot, uint64_t now_ns);
+  AdminReply run_connect(TargetSlot& slot, uint64_t now_ns);
+  AdminReply run_abort(const Sqe& sqe);
+
+  void answer(uint16_t index, NvmeStatus status, uint64_t result = 0);
+  void encode_answer(TargetSlot& slot);
+  void count(const TargetSlot& slot);
+  bool take_data(TargetSlot& slot);
+  void give_data(TargetSlot& slot);
+  void serve_waiting(uint64_t now_ns);
+  void free_slot(uint16_t index);
+  uint32_t block_bytes() const;
+
+  TargetCore& core_;
+  QueueHost& host_;
+  PduReader reader_;
+  PduFormat out_format_;
+  Controller* controller_ = nullptr;
+  uint16_t queue_id_ = 0;
+  uint16_t depth_ = 1;  // commands at once: 1 until connected
+  uint16_t used_ = 0;
+  uint32_t sq_size_ = 1;
+  uint16_t sq_head_ = 0;
+  bool flow_control_ = true;
+  std::vector<TargetSlot> slots_;
+  std::vector<uint16_t> free_;
+  SlotRing io_ready_;
+  SlotRing waiting_;  // for memory
+  SlotRing to_send_;  // R2Ts and answers
+  std::vector<uint16_t> being_sent_;
+  std::vector<iovec> iov_;
+  std::vector<uint16_t> events_;  // slots of asynchronous event requests
+  int receiving_ = -1;            // slot of the present PDU's data; -1: to be dropped
+  bool discarding_ = false;       // a refused capsule's data: answer at its end
+  uint64_t buffered_bytes_ = 0;
+  uint32_t io_in_flight_ = 0;
+  std::array<std::byte, kIcBytes> hello_{};
+  std::array<std::byte, kTermHeaderBytes + kTermDataMaxBytes> term_{};
+  size_t term_bytes_ = 0;
+  Control hello_state_ = Control::kNone;
+  Control term_state_ = Control::kNone;
+  bool sending_ = false;
+  bool terminating_ = false;
+  bool closing_ = false;
+  std::string close_reason_;
+};
+
+}  // namespace bb::io::nvme

@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: Apache-2.0
+// The target's driver over real TCP, with a host that is nothing but bytes.
+#include "io/nvme/target.h"
+
+#include <gtest/gtest.h>
+
+#include "io/device_uri.h"
+#include "io/nvme/hex.h"
+#include "io/tcp.h"
+#include "support/nvme_fake.h"
+
+namespace bb::io::nvme {
+namespace {
+
+using test::Buffer;
+using test::HostSeen;
+using test::HostWire;
+
+constexpr uint64_t kSecond = 1'000'000'000;
+
+// A host's connection.
+struct Peer {
+  std::unique_ptr<Stream> stream;
+  HostWire wire;
+  HostSeen seen;
+  bool ended = false;
+  Buffer room = Buffer(1 << 20);
+
+  // Receives until `enough` answers are there, or the end.
+  Task<void> wait(size_t responses, size_t data = 0) {
+    while (!ended && seen.term.error == FatalError::kNone &&
+           (seen.responses.size() < responses || seen.data.size() < data)) {
+      auto got = co_await stream->recv_some(room);
+      if (!got.ok() || *got == 0) {
+        ended = true;
+      } else {
+        seen.feed(ConstBytes(room).first(*got));
+      }
+    }
+  }
+  Task<void> send(Buffer bytes) {
+    auto sent = co_await stream->send_all(ConstBytes(bytes));
+    if (!sent.ok()) ended = true;
+  }
+};
+
+struct World {
+  std::unique_ptr<Reactor> reactor = std::move(Reactor::create()).value();
+  std::unique_ptr<Network> network = make_tcp_network(*reactor, nullptr);
+  Context context{.loop = *reactor, .network = *network, .reactor = reactor.get()};
+  std::unique_ptr<Device> device;
+  std::unique_ptr<Target> target;
+
+  void open(TargetOptions options = {}) {
+    device = std::move(reactor->block_on(open_device(context, "mem:64M"))).value();
+    options.listen = {{"127.0.0.1:0"}};
+    target = std::move(Target::create(context, std::move(options))).value();
+    Status added = target->add_subsystem({.nqn = test::kNqn, .device = device.get()});
+    EXPECT_TRUE(added.ok()) << added.to_string();
+  }
+  void close() {
+    reactor->block_on(target->stop());
+    EXPECT_EQ(target->controllers().size(), 0u);
+    EXPECT_TRUE(reactor->block_on(device->close()).ok());
+  }
+};
+
+Task<std::unique_ptr<Peer>> dial(World* world, Digests digests = {}) {
+  auto peer = std::make_unique<Peer>();
+  auto stream = co_await world->network->connect({world->target->addresses()[0]},
+                                                 world->reactor->now_ns() + kSecond);
+  peer->stream = std::move(stream).value();
+  co_await peer->send(HostWire::ic_req(digests));
+  peer->wire.format.digests = digests;
+  co_return peer;
+}
+
+Task<std::unique_ptr<Peer>> attach(World* world, uint16_t queue, uint16_t controller,
+                                   Digests digests = {}, uint32_t keep_alive_ms = 0) {
+  auto peer = co_await dial(world, digests);
+  co_await peer->send(peer->wire.connect(queue, queue == 0 ? 31 : 127, controller, test::kNqn,
+                                         test::kHostNqn, 0, keep_alive_ms));
+  co_await peer->wait(1);
+  EXPECT_EQ(peer->seen.responses.at(0).status, NvmeStatus::kSuccess);
+  if (queue == 0) {
+    co_await peer->send(peer->wire.capsule(HostWire::property_set_cc(kCcEntrySizes | kCcEnable)));
+    co_await peer->wait(2);
+  }
+  co_return peer;
+}
+
+uint16_t id_of(const Peer& admin) {
+  return static_cast<uint16_t>(admin.seen.responses.at(0).result);
+}
+
+Task<void> write_and_read(World* world, Digests digests) {
+  auto admin = co_await attach(world, 0, 0xffff, digests);
+  auto queue = co_await attach(world, 1, id_of(*admin), digests);
+  Buffer expected;
+  Buffer writes;
+  Buffer reads;
+  for (uint16_t i = 0; i < 64; ++i) {
+    Buffer data(4096, static_cast<std::byte>(i + 1));
+    test::append(expected, data);
+    test::append(writes,
+                 queue->wire.capsule(HostWire::io(IoOpcode::kWrite, i * 8u, 8, 0, i), data));
+    test::append(reads, queue->wire.capsule(HostWire::io(IoOpcode::kRead, i * 8u, 8, 4096, i)));
+  }
+  co_await queue->send(writes);
+  co_await queue->wait(65);
+  co_await queue->send(reads);
+  co_await queue->wait(129, expected.size());
+  EXPECT_EQ(queue->seen.data, expected);
+  EXPECT_FALSE(queue->seen.bad_digest || queue->seen.illegal);
+  auto stats = world->target->controllers();
+  EXPECT_EQ(stats.size(), 1u);
+  EXPECT_EQ(stats[0].io_queues, 1);
+  EXPECT_EQ(stats[0].digests, digests);
+  EXPECT_EQ(stats[0].counters.reads, 64u);
+  EXPECT_EQ(stats[0].counters.written_bytes, 64u * 4096);
+  co_await queue->stream->close();
+  co_await admin->stream->close();
+}
+
+TEST(Target, WritesAndReadsOverTcp) {
+  for (Digests digests : {Digests{false, false}, Digests{true, true}}) {
+    World world;
+    world.open();
+    world.reactor->block_on(write_and_read(&world, digests));
+    world.close();
+  }
+}
+
+struct Illegal {
+  const char* name;
+  const char* bytes;  // sent after ICReq, unless it is one
+  bool instead_of_ic_req;
+  FatalError error;
+  uint32_t information;
+};
+
+const Illegal kIllegals[] = {
+    {"command first", "04 00 48 00 48 00 00 00", true, FatalError::kSequence, 0},
+    {"unknown type", "0a 00 48 00 48 00 00 00", false, FatalError::kInvalidHeaderField, 0},
+    {"header length", "04 00 40 00 48 00 00 00", false, FatalError::kInvalidHeaderField, 2},
+    {"data offset", "04 00 48 49 4c 02 00 00", false, FatalError::kInvalidHeaderField, 3},
+    {"length", "04 00 48 00 47 00 00 00", false, FatalError::kInvalidHeaderField, 4},
+    {"digest flag", "04 01 48 00 4c 00 00 00", false, FatalError::kInvalidHeaderField, 1},
+    {"too much data", "06 00 18 18 ff ff 00 10", false, FatalError::kLimitExceeded, 4},
+};
+
+Task<void> send_illegal(World* world, const Illegal* test) {
+  auto peer = std::make_unique<Peer>();
+  auto stream = co_await world->network->connect({world->target->addresses()[0]},
+                                                 world->reactor->now_ns() + kSecond);
+  peer->stream = std::move(stream).value();
+  if (!test->instead_of_ic_req) co_await peer->send(HostWire::ic_req());
+  co_await peer->send(unhex(test->bytes));
+  co_await peer->wait(99);
+  EXPECT_EQ(peer->seen.term.error, test->error) << test->name;
+  EXPECT_EQ(peer->seen.term.information, test->information) << test->name;
+  co_await peer->stream->close();
+}
+
+TEST(Target, IllegalPdusGetATerminationRequest) {
+  World world;
+  world.open();
+  for (const Illegal& test : kIllegals) {
+    world.reactor->block_on(send_illegal(&world, &test));
+  }
+  world.close();
+}
+
+Task<void> cut_off(World* world) {
+  auto admin = co_await attach(world, 0, 0xffff);
+  auto queue = co_await attach(world, 1, id_of(*admin));
+  co_await world->target->disconnect(
+      test::kNqn, [](const HostIdentity& host) { return host.host_nqn == test::kHostNqn; });
+  EXPECT_TRUE(world->target->controllers().empty());
+  co_await queue->wait(99);
+  co_await admin->wait(99);
+  EXPECT_TRUE(queue->ended && admin->ended);
+  auto again = co_await attach(world, 0, 0xffff);  // nobody forbade it
+  co_await again->stream->close();
+  co_await queue->stream->close();
+  co_await admin->stream->close();
+}
+
+TEST(Target, DisconnectEndsEveryQueueOfTheHost) {
+  World world;
+  world.open();
+  world.reactor->block_on(cut_off(&world));
+  world.close();
+}
+
+Task<void> stay_silent(World* world) {
+  auto admin = co_await attach(world, 0, 0xffff, {}, 1000);
+  uint64_t begin = world->reactor->now_ns();
+  co_await admin->wait(99);
+  uint64_t took = world->reactor->now_ns() - begin;
+  EXPECT_GT(took, kSecond);
+  EXPECT_LT(took, 4 * kSecond);
+  auto idle = co_await dial(world);  // never sends Connect
+  co_await idle->wait(99);
+  EXPECT_TRUE(idle->ended);
+  co_await idle->stream->close();
+  co_await admin->stream->close();
+}
+
+TEST(Target, SilenceEndsAConnection) {
+  World world;
+  world.open({.limits = {.handshake_ns = kSecond / 2, .keep_alive_grace_ns = 0}});
+  world.reactor->block_on(stay_silent(&world));
+  world.close();
+}
+
+Task<void> vanish(World* world) {
+  auto admin = co_await attach(world, 0, 0xffff, {true, true});
+  auto queue = co_await attach(world, 1, id_of(*admin), {true, true});
+  Buffer reads;
+  for (uint16_t i = 0; i < 100; ++i) {
+    test::append(reads, queue->wire.capsule(HostWire::io(IoOpcode::kRead, 0, 256, 131072, i)));
+  }
+  co_await queue->send(reads);  // 12 MiB of answers that nobody will take
+  co_await queue->stream->close();
+  co_await admin->stream->close();
+}
+
+TEST(Target, HostsThatVanishLeaveNothingBehind) {
+  World world;
+  world.open();
+  for (int i = 0; i < 5; ++i) world.reactor->block_on(vanish(&world));
+  world.reactor->block_on(cut_off(&world));
+  Status removed = world.reactor->block_on(world.target->remove_subsystem(test::kNqn));
+  EXPECT_TRUE(removed.ok());
+  EXPECT_EQ(world.reactor->block_on(world.target->remove_subsystem(test::kNqn)).code(),
+            Code::k_not_found);
+  world.close();
+}
+
+TEST(Target, RefusesWhatItCannotPublish) {
+  World world;
+  world.open();
+  Status twice = world.target->add_subsystem({.nqn = test::kNqn, .device = world.device.get()});
+  EXPECT_EQ(twice.code(), Code::k_already_exists);
+  Status name = world.target->add_subsystem({.nqn = "drive", .device = world.device.get()});
+  EXPECT_EQ(name.code(), Code::k_invalid_argument);
+  auto port = Target::create(world.context, {.listen = {{world.target->addresses()[0]}}});
+  EXPECT_EQ(port.code(), Code::k_already_exists);
+  world.close();
+}
+
+}  // namespace
+}  // namespace bb::io::nvme
