@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "io/nbd/server.h"
+
+#include "base/log.h"
+#include "base/units.h"
+#include "io/nbd/connection.h"
+
+namespace bb::io::nbd {
+namespace {
+
+constexpr uint64_t kTickNs = kNsPerSecond;
+constexpr uint64_t kAcceptRetryNs = 100 * kNsPerMs;
+constexpr uint64_t kKeepBytes = 16 * MiB;
+
+}  // namespace
+
+Server::Server(Context context, ServerLimits limits)
+    : context_(context),
+      limits_(limits),
+      pool_(limits.buffer_bytes_max, kKeepBytes),
+      ended_(context.loop),
+      tasks_(context.loop) {
+  BB_CHECK(limits.buffer_bytes_max >= kPayloadMax, "{} bytes of buffers, one request may need {}",
+           limits.buffer_bytes_max, kPayloadMax);
+  tick_.server = this;
+  tick_.fire = [](Timer* timer) { static_cast<Tick*>(timer)->server->tick(); };
+}
+
+Server::~Server() {
+  BB_CHECK(stopped_ || !started_, "an NBD server was destroyed without stop()");
+  context_.loop.disarm(tick_);
+}
+
+Status Server::add_export(std::string name, Device& device, std::string description) {
+  if (name.empty() || name.size() > kNameMax || description.size() > kNameMax) {
+    return error(Code::k_invalid_argument,
+                 "nbd export: a name of {} bytes (1 to {}), a description of {} (to {})",
+                 name.size(), kNameMax, description.size(), kNameMax);
+  }
+  if (find(name) != nullptr) {
+    return error(Code::k_already_exists, "nbd export \"{}\": there is one of that name", name);
+  }
+  auto added = std::make_unique<Export>();
+  const DeviceInfo& info = device.info();
+  added->device = &device;
+  added->info = {
+      .name = std::move(name),
+      .description = std::move(description),
+      .size_bytes = info.size_bytes,
+      .block_min_bytes = info.block_size_bytes,
+      .block_preferred_bytes = std::max(info.physical_block_bytes, info.block_size_bytes),
+      .read_only = info.read_only,
+      .trim = info.discard && !info.read_only};
+  exports_.push_back(std::move(added));
+  return {};
+}
+
+Task<Status> Server::remove_export(std::string name) {
+  Export* leaving = find(name);
+  if (leaving == nullptr) {
+    co_return error(Code::k_not_found, "nbd export \"{}\": there is none of that name", name);
+  }
+  leaving->removing = true;
+  auto serves = [leaving](const std::unique_ptr<Connection>& each) {
+    return each->chosen() == leaving;
+  };
+  for (auto& each : connections_) {
+    if (serves(each)) each->drain();
+  }
+  for (;;) {
+    bool busy = false;
+    for (auto& each : connections_) busy = busy || serves(each);
+    if (!busy) break;
+    ended_.reset();
+    co_await ended_.wait();
+  }
+  exports_.remove_if([leaving](const auto& each) { return each.get() == leaving; });
+  co_return Status();
+}
+
+Result<std::string> Server::start(Address at) {
+  BB_CHECK(!stopping_, "an NBD server cannot start again");
+  BB_ASSIGN(std::unique_ptr<Listener> listener, context_.network.listen(at));
+  started_ = true;
+  std::string address = listener->local_address();
+  listeners_.push_back(std::move(listener));
+  tasks_.spawn(accept_loop(listeners_.back().get()));
+  return address;
+}
+
+Task<void> Server::stop() {
+  stopping_ = true;
+  for (auto& listener : listeners_) listener->shutdown();
+  for (auto& each : connections_) each->drain();
+  co_await tasks_.join();
+  for (size_t i = 0; i < listeners_.size(); ++i) co_await listeners_[i]->close();
+  context_.loop.disarm(tick_);
+  stopped_ = true;
+}
+
+Task<void> Server::accept_loop(Listener* listener) {
+  while (!stopping_) {
+    auto stream = co_await listener->accept();
+    if (stopping_) {
+      if (stream.ok()) co_await (*stream)->close();
+      break;
+    }
+    if (!stream.ok()) {
+      if (stream.code() == Code::k_cancelled) break;
+      log_warn("{} -> trying again", stream.status().to_string());
+      co_await context_.loop.sleep_for(kAcceptRetryNs);
+      continue;
+    }
+    if (connections_.size() >= limits_.connections_max) {
+      log_warn("{}: {} nbd connections already -> refused", (*stream)->peer(),
+               limits_.connections_max);
+      co_await (*stream)->close();
+      continue;
+    }
+    connections_.push_back(
+        std::make_unique<Connection>(*this, std::move(stream).value(), next_id_++));
+    arm_tick();
+    tasks_.spawn(serve(connections_.back().get()));
+  }
+}
+
+Task<void> Server::serve(Connection* connection) {
+  co_await connection->run();
+  connections_.remove_if([connection](const auto& each) { return each.get() == connection; });
+  ended_.set();
+}
+
+std::vector<ExportInfo> Server::offered() const {
+  std::vector<ExportInfo> list;
+  for (const auto& each : exports_) {
+    if (!each->removing) list.push_back(each->info);
+  }
+  return list;
+}
+
+Export* Server::find(std::string_view name) {
+  for (auto& each : exports_) {
+    if (each->info.name == name && !each->removing) return each.get();
+  }
+  return nullptr;
+}
+
+void Server::on_room() {
+  pool_starved_ = false;
+  for (auto& each : connections_) each->on_room();
+}
+
+void Server::arm_tick() {
+  if (!tick_.armed()) context_.loop.arm(tick_, context_.loop.now_ns() + kTickNs);
+}
+
+// Only while there is someone to watch: an idle server sleeps.
+void Server::tick() {
+  if (connections_.empty()) return;
+  uint64_t now = context_.loop.now_ns();
+  for (auto& each : connections_) each->tick(now);
+  arm_tick();
+}
+
+std::vector<ConnectionInfo> Server::connections() const {
+  std::vector<ConnectionInfo> list;
+  for (const auto& each : connections_) list.push_back(each->info());
+  return list;
+}
+
+std::vector<std::string> Server::export_names() const {
+  std::vector<std::string> names;
+  for (const auto& each : exports_) names.push_back(each->info.name);
+  return names;
+}
+
+}  // namespace bb::io::nbd

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <list>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "io/context.h"
+#include "io/device.h"
+#include "io/nbd/buffer_pool.h"
+#include "io/nbd/wire.h"
+#include "io/sync.h"
+
+namespace bb::io::nbd {
+
+struct ServerLimits {
+  uint32_t connections_max = 64;
+  uint32_t requests_max = 256;                 // in flight on one connection
+  uint64_t request_bytes_max = 64ull << 20;    // their data, on one connection
+  uint64_t buffer_bytes_max = 512ull << 20;    // on all connections together
+  uint64_t handshake_ns_max = 15'000'000'000;  // from accept to transmission
+  uint64_t stall_ns_max = 120'000'000'000;     // in the middle of a write, or not reading
+  uint64_t drain_ns_max = 10'000'000'000;      // replies still unsent when stopping
+};
+
+struct ConnectionCounters {
+  uint64_t reads = 0;
+  uint64_t writes = 0;
+  uint64_t others = 0;  // flush, trim, write zeroes
+  uint64_t read_bytes = 0;
+  uint64_t written_bytes = 0;
+  uint64_t errors = 0;
+};
+
+struct ConnectionInfo {
+  uint64_t id = 0;
+  std::string peer;
+  std::string export_name;  // empty while haggling
+  uint32_t in_flight = 0;
+  ConnectionCounters counters;
+};
+
+class Connection;
+
+// A device offered under a name. Stays until its last connection has ended.
+struct Export {
+  ExportInfo info;
+  Device* device = nullptr;
+  bool removing = false;
+};
+
+// Exports devices over NBD, on any number of addresses. Belongs to one loop. Devices stay the
+// caller's; each must outlive its export.
+class Server {
+ public:
+  explicit Server(Context context, ServerLimits limits = {});
+  ~Server();  // after stop()
+
+  // ALREADY_EXISTS, INVALID_ARGUMENT (name). May be called while running.
+  Status add_export(std::string name, Device& device, std::string description = "");
+  // Refuses new requests, waits for those in flight, ends the connections. NOT_FOUND.
+  Task<Status> remove_export(std::string name);
+
+  // Listens; gives the address with the port the system chose. Several times for several addresses.
+  Result<std::string> start(Address at);
+  // Stops listening, drains all connections. Once, before destruction.
+  Task<void> stop();
+
+  std::vector<ConnectionInfo> connections() const;
+  std::vector<std::string> export_names() const;
+
+ private:
+  friend class Connection;
+
+  Task<void> accept_loop(Listener* listener);
+  Task<void> serve(Connection* connection);
+  std::vector<ExportInfo> offered() const;
+  Export* find(std::string_view name);
+  void tick();
+  void arm_tick();
+  void on_room();  // a buffer came back while some connection wanted one
+
+  struct Tick final : Timer {
+    Server* server = nullptr;
+  };
+
+  Context context_;
+  ServerLimits limits_;
+  BufferPool pool_;
+  bool pool_starved_ = false;
+  std::list<std::unique_ptr<Export>> exports_;
+  std::vector<std::unique_ptr<Listener>> listeners_;
+  std::list<std::unique_ptr<Connection>> connections_;
+  uint64_t next_id_ = 1;
+  bool stopping_ = false;
+  bool stopped_ = false;
+  bool started_ = false;
+  Tick tick_;
+  Event ended_;  // some connection has
+  TaskGroup tasks_;
+};
+
+}  // namespace bb::io::nbd
