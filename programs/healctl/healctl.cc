@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "base/units.h"
+#include "common/command_line.h"
+#include "common/control.h"
+#include "common/failure.h"
+
+namespace bb::program {
+namespace {
+
+constexpr const char* kProgram = "healctl";
+using Kind = Shown::Kind;
+
+struct Arguments {
+  ControlOptions control;
+  std::string name;
+  std::string drive;
+  std::string raid = "1.2";
+  std::string bitmap_chunk;
+  std::vector<std::string> from, select, reject, unique;
+  bool spread = true;
+  bool explain = false;
+  bool assume_clean = false;
+  bool man = false;
+};
+
+// `--raid 1.3`: level 1 of three members.
+Status parse_raid(const std::string& text, Json* params) {
+  size_t dot = text.find('.');
+  auto level = parse_u64(text.substr(0, dot), 100);
+  auto members = dot == std::string::npos ? Result<uint64_t>(uint64_t{2})
+                                          : parse_u64(text.substr(dot + 1), 1000);
+  if (!level.ok() || !members.ok()) {
+    return error(Code::k_invalid_argument, "--raid {}: expected LEVEL.MEMBERS, such as 1.2", text);
+  }
+  (*params)["level"] = *level;
+  (*params)["members"] = *members;
+  return {};
+}
+
+std::string query_text(const Arguments& arguments) {
+  std::string text;
+  auto add = [&text](const char* clause, const std::vector<std::string>& values) {
+    for (const std::string& value : values) text += fmt::format("{} {} ", clause, value);
+  };
+  add("from", arguments.from);
+  add("select", arguments.select);
+  add("reject", arguments.reject);
+  add("unique", arguments.unique);
+  if (!text.empty()) text.pop_back();
+  return text;
+}
+
+// The columns of `list` that are made of several fields.
+Json list_row(const Json& array) {
+  Json row = array;
+  row["members_text"] = fmt::format("{}/{}", dump_json(array.value("members_in_sync", Json(0))),
+                                    dump_json(array.value("members_wanted", Json(0))));
+  std::string used_by;
+  for (const Json& one : array.value("exports", Json::array())) {
+    if (!used_by.empty()) used_by += ", ";
+    auto protocol = one.find("protocol");
+    if (protocol != one.end() && protocol->is_string()) {
+      used_by += protocol->get_ref<const std::string&>();
+    }
+  }
+  row["used_by"] = used_by;
+  return row;
+}
+
+std::string render_arrays(const Json& arrays) {
+  Json rows = Json::array();
+  for (const Json& array : arrays) rows.push_back(list_row(array));
+  return render_table(rows, {{"Name", "name", Kind::kText, 1},
+                             {"State", "state"},
+                             {"Capacity", "capacity_bytes", Kind::kSize},
+                             {"Level", "level"},
+                             {"Members", "members_text"},
+                             {"Domains", "domains"},
+                             {"Used by", "used_by"}});
+}
+
+std::string render_array(std::string title, const Json& array) {
+  Json row = list_row(array);
+  Json resync = array.value("resync", Json::object());
+  row["sync"] = resync.value("text", Json(""));
+  std::string out = render_record(std::move(title), row,
+                                  {{"state", "state"},
+                                   {"detail", "detail"},
+                                   {"level", "level"},
+                                   {"capacity", "capacity_bytes", Kind::kSize},
+                                   {"members", "members_text"},
+                                   {"domains", "domains"},
+                                   {"query", "query"},
+                                   {"spread", "spread"},
+                                   {"bitmap chunk", "region_size_bytes", Kind::kSize},
+                                   {"dirty chunks", "dirty_regions"},
+                                   {"sync", "sync"},
+                                   {"version", "version"},
+                                   {"epoch", "epoch"},
+                                   {"last change", "reason"},
+                                   {"uuid", "uuid"}});
+  out += "\n" + render_table(array.value("members", Json::array()),
+                             {{"Drive", "drive"},
+                              {"Place", "place"},
+                              {"Disk node", "disk_node"},
+                              {"State", "state"},
+                              {"Generation", "generation"},
+                              {"Behind", "behind_bytes", Kind::kSize},
+                              {"Errors", "errors"},
+                              {"Detail", "detail"}});
+  Json exports = array.value("exports", Json::array());
+  if (!exports.empty()) {
+    out += "\n" + render_table(exports, {{"Protocol", "protocol"}, {"URI", "uri"}});
+  }
+  return out;
+}
+
+int finish(const Arguments& arguments, const Result<Json>& answer, const char* title) {
+  if (!answer.ok()) return fail_control(kProgram, arguments.control, answer.status());
+  std::string name = answer->value("name", Json("")).get<std::string>();
+  std::string heading = fmt::format("{} {}", title, name);
+  // stop and remove answer with little more than the name.
+  std::string table = answer->contains("members")
+                          ? render_array(heading, *answer)
+                          : render_record(heading, *answer, {{"state", "state"}});
+  return show(kProgram, arguments.control, *answer, table);
+}
+
+int explain(const Arguments& arguments, const Json& create) {
+  Json params{{"query", create["query"]},
+              {"explain", true},
+              {"members", create["members"]},
+              {"spread", create["spread"]}};
+  auto answer = control_call(arguments.control, "drive.list", std::move(params));
+  if (!answer.ok()) return fail_control(kProgram, arguments.control, answer.status());
+  std::string table = render_table(answer->value("drives", Json::array()),
+                                   {{"Id", "id"},
+                                    {"Disk node", "disk_node"},
+                                    {"Slot", "slot"},
+                                    {"Capacity", "capacity_bytes", Kind::kSize},
+                                    {"State", "state"},
+                                    {"Refused because", "reason"}});
+  return show(kProgram, arguments.control, *answer, table);
+}
+
+int create(const Arguments& arguments) {
+  Json params{{"name", arguments.name},
+              {"query", query_text(arguments)},
+              {"spread", arguments.spread},
+              {"assume_clean", arguments.assume_clean}};
+  Status parsed = parse_raid(arguments.raid, &params);
+  if (!parsed.ok()) return fail_control(kProgram, arguments.control, parsed);
+  if (!arguments.bitmap_chunk.empty()) {
+    auto bytes = parse_size_bytes(arguments.bitmap_chunk);
+    if (!bytes.ok()) {
+      return fail_control(kProgram, arguments.control,
+                          bytes.status().with_context("--bitmap-chunk"));
+    }
+    params["region_bytes"] = *bytes;
+  }
+  if (arguments.explain) return explain(arguments, params);
+  return finish(arguments, control_call(arguments.control, "array.create", std::move(params)),
+                "Created array");
+}
+
+int list(const Arguments& arguments) {
+  auto answer = control_call(arguments.control, "array.list", Json::object());
+  if (!answer.ok()) return fail_control(kProgram, arguments.control, answer.status());
+  Json arrays = answer->value("arrays", Json::array());
+  return show(kProgram, arguments.control, arrays, render_arrays(arrays));
+}
+
+int on_array(const Arguments& arguments, const char* method, const char* title) {
+  Json params{{"name", arguments.name}};
+  if (!arguments.drive.empty()) params["drive"] = arguments.drive;
+  return finish(arguments, control_call(arguments.control, method, std::move(params)), title);
+}
+
+struct Verb {
+  const char* name;
+  const char* text;
+  bool takes_drive;
+  const char* method;
+  const char* title;
+};
+constexpr Verb kVerbs[] = {
+    {"info", "everything about one array", false, "array.info", "Array"},
+    {"fail", "treat a member as failed", true, "array.fail", "Array"},
+    {"readmit", "let a failed member come back, with a resync", true, "array.readmit", "Array"},
+    {"start", "start an array that was stopped", false, "array.start", "Started array"},
+    {"stop", "stop an array that nobody uses", false, "array.stop", "Stopped array"},
+    {"remove", "remove an array and free its drives", false, "array.remove", "Removed array"},
+};
+
+CLI::App* add_create(CLI::App& app, Arguments* arguments) {
+  CLI::App* command = app.add_subcommand("create", "make an array of free drives");
+  command->fallthrough();
+  command->add_option("--name", arguments->name, "its name, unique, for good")->required();
+  command->add_option("--raid", arguments->raid, "LEVEL.MEMBERS; level 1: all copies")
+      ->capture_default_str();
+  auto clause = [command](const char* name, std::vector<std::string>* values, const char* text) {
+    command->add_option(name, *values, text)->allow_extra_args(false);
+  };
+  clause("--from", &arguments->from, "candidates: KEY=VALUE; repeated clauses are OR-ed");
+  clause("--select", &arguments->select, "keep matches: KEY=VALUE; repeated clauses are AND-ed");
+  clause("--reject", &arguments->reject, "remove what matches KEY=VALUE");
+  clause("--unique", &arguments->unique, "no two members share a value of KEY");
+  command->add_flag("--spread,!--no-spread", arguments->spread,
+                    "every member in another failure domain (the default)");
+  command->add_flag("--explain", arguments->explain,
+                    "create nothing; list the drives with the reasons of those refused");
+  command->add_flag("--assume-clean", arguments->assume_clean,
+                    "the drives hold equal data already: no first sync");
+  command->add_option("--bitmap-chunk", arguments->bitmap_chunk,
+                      "bytes that one bit of the bitmap stands for, such as 4MiB");
+  return command;
+}
+
+int run(int argc, char** argv) {
+  Arguments arguments;
+  CLI::App app("HEAL arrays: redundant devices made of drives", kProgram);
+  app.require_subcommand(0, 1);
+  app.fallthrough();
+  add_control_options(app, &arguments.control);
+  app.add_flag("--man", arguments.man)->group("");
+  CLI::App* create_command = add_create(app, &arguments);
+  CLI::App* list_command = app.add_subcommand("list", "all arrays (the default verb)");
+  list_command->fallthrough();
+  std::vector<CLI::App*> commands;
+  for (const Verb& verb : kVerbs) {
+    CLI::App* command = app.add_subcommand(verb.name, verb.text);
+    command->fallthrough();
+    command->add_option("array", arguments.name, "name of the array")->required();
+    if (verb.takes_drive) {
+      command->add_option("drive", arguments.drive, "id of the drive, or its place")->required();
+    }
+    commands.push_back(command);
+  }
+  if (auto status = parse_command_line(app, argc, argv)) return *status;
+  if (arguments.man) {
+    std::string page = render_man(app, ".SH SEE ALSO\n.BR bb (1)\n");
+    std::fwrite(page.data(), 1, page.size(), stdout);
+    return 0;
+  }
+  if (*create_command) return create(arguments);
+  for (size_t i = 0; i < commands.size(); ++i) {
+    if (*commands[i]) return on_array(arguments, kVerbs[i].method, kVerbs[i].title);
+  }
+  return list(arguments);
+}
+
+}  // namespace
+}  // namespace bb::program
+
+int main(int argc, char** argv) {
+  try {
+    return bb::program::run(argc, argv);
+  } catch (const nlohmann::json::exception& surprise) {  // an answer of another shape
+    return bb::program::fail(
+        bb::program::kProgram,
+        bb::error(bb::Code::k_internal, "the daemon's answer: {}", surprise.what()));
+  }
+}

@@ -1,0 +1,141 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""bb and healctl against a daemon that answers from a table: what they ask and what they print.
+
+usage: cli_test.py BB HEALCTL
+"""
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+
+BB, HEALCTL = sys.argv[1:3]
+ARRAY = {
+    "name": "db", "uuid": "u", "state": "online", "level": 1, "capacity_bytes": 1 << 30,
+    "members_in_sync": 2, "members_wanted": 3, "domains": 3, "query": "", "spread": True,
+    "members": [{"drive": "drv-1", "state": "in-sync", "behind_bytes": 0, "place": "node-a/0"}],
+    "resync": {"text": "resynced 1MiB of 2MiB dirty"},
+    "exports": [{"protocol": "nbd", "uri": "nbd://127.0.0.1:1/db"}],
+}
+DRIVE = {"id": "drv-1", "disk_node": "node-a", "slot": 0, "capacity_bytes": 1 << 30,
+         "model": "M", "serial": "S", "state": "free", "array": ""}
+ANSWERS = {
+    "drive.list": {"drives": [DRIVE]},
+    "target.list": {"targets": []},
+    "array.list": {"arrays": [ARRAY]},
+    "array.info": ARRAY,
+    "array.create": ARRAY,
+    "array.remove": ["not", "an", "object"],
+    "array.stop": {"name": "db", "state": "stopped"},
+}
+asked = []
+
+
+def serve(listener):
+    while True:
+        connection = listener.accept()[0]
+        request = json.loads(connection.makefile().readline())
+        asked.append((request["method"], request["params"]))
+        answer = {"jsonrpc": "2.0", "id": request["id"]}
+        if request["method"] in ANSWERS:
+            answer["result"] = ANSWERS[request["method"]]
+        else:
+            data = {"code": "busy", "text": 'array "db": in use', "hint": ""}
+            answer["error"] = {"code": -32009, "message": "x", "data": data}
+        connection.sendall(json.dumps(answer).encode() + b"\n")
+        connection.close()
+
+
+def run(path, *arguments):
+    done = subprocess.run([*arguments], capture_output=True, text=True, check=False, timeout=20,
+                          env={**os.environ, "BB_SOCKET": path})
+    return done.returncode, done.stdout, done.stderr
+
+
+def expect(condition, *what):
+    if not condition:
+        sys.exit(f"failed: {what}")
+
+
+def check_tables(path):
+    code, out, _ = run(path, BB, "drive", "list", "--select", "model=M*", "--reject", "slot=3",
+                       "--explain")
+    expect(code == 0 and "drv-1" in out and "1GiB" in out and "Refused because" in out, out)
+    expect(asked[-1] == ("drive.list", {"query": "select model=M* reject slot=3",
+                                        "explain": True}), asked[-1])
+    expect(run(path, BB, "drive")[1].startswith("Id"), "list is the default verb")
+    expect("(none)" in run(path, BB, "target", "list")[1], "an empty list")
+    code, out, _ = run(path, HEALCTL, "list")
+    expect(re.search(r"db\s+online\s+1GiB\s+1\s+2/3\s+3\s+nbd", out), out)
+    out = run(path, HEALCTL, "info", "db")[1]
+    expect(out.startswith("== Array db\n") and "resynced 1MiB of 2MiB dirty" in out, out)
+    expect("node-a/0" in out and "nbd://127.0.0.1:1/db" in out, out)
+    out = run(path, HEALCTL, "stop", "db")[1]
+    expect("stopped" in out, out)
+
+
+def check_create(path):
+    code, out, err = run(path, HEALCTL, "create", "--name", "db", "--raid", "1.3", "--no-spread",
+                         "--unique", "enclosure", "--bitmap-chunk", "4MiB", "--assume-clean")
+    expect(code == 0 and out.startswith("== Created array db"), out, err)
+    expect(asked[-1] == ("array.create", {
+        "name": "db", "level": 1, "members": 3, "query": "unique enclosure", "spread": False,
+        "region_bytes": 4 << 20, "assume_clean": True}), asked[-1])
+
+
+def check_formats(path):
+    out = run(path, HEALCTL, "list", "-o", "json")[1]
+    expect(json.loads(out) == [ARRAY], out)
+    out = run(path, HEALCTL, "info", "db", "-o", "yaml")[1]
+    expect('state: "online"\n' in out and '  - behind_bytes: 0\n    drive: "drv-1"\n' in out, out)
+    expect(run(path, HEALCTL, "info", "db", "--field", "state")[1] == "online\n", "--field")
+    code, _, err = run(path, HEALCTL, "info", "db", "--field", "colour")
+    expect(code == 2 and 'no field "colour"' in err, err)
+
+
+def check_failures(path):
+    code, out, err = run(path, HEALCTL, "fail", "db", "drv-1")
+    expect(code == 4 and out == "", code, out)
+    expect(err.startswith('healctl: error: array "db": in use [busy]\nhint: '), err)
+    code, _, err = run(path, HEALCTL, "fail", "db", "drv-1", "-o", "json")
+    expect(code == 4 and json.loads(err)["code"] == "busy", err)
+    code, _, err = run(path, HEALCTL, "remove", "db")
+    expect(code == 1 and "[internal]" in err, code, err)
+    code, _, err = run(path + ".none", BB, "drive", "list")
+    expect(code == 6 and "[unavailable]" in err and "is the daemon running" in err, err)
+    for bad in (["list", "--colour"], ["create"], ["fail", "db"], ["dance"], ["list", "-o", "xml"],
+                ["create", "--name", "a", "--raid", "x"],
+                ["create", "--name", "a", "--bitmap-chunk", "x"]):
+        code, _, err = run(path, HEALCTL, *bad)
+        expect(code == 2 and "[invalid_argument]" in err, bad, code, err)
+
+
+def check_manuals(path):
+    for program, commands in ((BB, ["drive list"]), (HEALCTL, ["create", "list", "fail"])):
+        page = run(path, program, "--man")[1].replace("\\-", "-").replace("\\&", "")
+        expect(page.startswith(".TH"), page)
+        for command in ["", *commands]:
+            text = run(path, program, *command.split(), "--help")[1]
+            names = set(re.findall(r"--[a-z-]+", text))
+            expect(len(names) >= 1, text)
+            for name in names:
+                expect(name in page, program, command, name)
+
+
+def main():
+    with tempfile.TemporaryDirectory() as folder:
+        path = folder + "/control.sock"
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(path)
+        listener.listen()
+        threading.Thread(target=serve, args=(listener,), daemon=True).start()
+        for check in (check_tables, check_create, check_formats, check_failures, check_manuals):
+            check(path)
+            print(check.__name__, "ok")
+
+
+main()
