@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+// The control channel's decoder and the membership record's. Input: a stream of lines, whole and in
+// pieces; every line is a message or refused, and what was decoded survives being sent again.
+#include <algorithm>
+
+#include "base/check.h"
+#include "cluster/membership_codec.h"
+#include "fuzz.h"
+#include "io/rpc/json_rpc.h"
+
+namespace bb {
+namespace {
+
+using namespace io::rpc;
+constexpr size_t kShortLine = 4096;
+
+std::vector<std::string> lines_of(ConstBytes stream, size_t step) {
+  LineSplitter splitter(kShortLine);
+  std::vector<std::string> lines;
+  for (size_t at = 0; at < stream.size(); at += step) {
+    splitter.feed(stream.subspan(at, std::min(step, stream.size() - at)));
+    for (;;) {
+      auto line = splitter.next();
+      if (!line.ok()) return lines;
+      if (!line->has_value()) break;
+      BB_CHECK((*line)->size() <= kShortLine, "a line of {} bytes", (*line)->size());
+      lines.push_back(**line);
+    }
+    BB_CHECK(splitter.buffered_bytes() <= kShortLine + step, "kept too much");
+  }
+  return lines;
+}
+
+void check_message(const std::string& line) {
+  auto message = decode_message(line);
+  if (const auto* request = std::get_if<Request>(&message)) {
+    auto again = decode_message(encode_request(*request));
+    const auto* same = std::get_if<Request>(&again);
+    BB_CHECK(same != nullptr && same->id == request->id && same->method == request->method,
+             "another request");
+  } else if (const auto* response = std::get_if<Response>(&message)) {
+    if (response->result.ok()) return;
+    auto again = decode_message(encode_error(response->id, response->result.status()));
+    const auto* same = std::get_if<Response>(&again);
+    BB_CHECK(same != nullptr && same->result.code() == response->result.code(), "another error");
+  } else {
+    const auto& bad = std::get<BadMessage>(message);
+    BB_CHECK(!bad.status.ok(), "refused for no reason");
+    (void)encode_error(bad.id, bad.status, bad.number);
+  }
+}
+
+void check_membership(const std::string& line) {
+  auto change = cluster::decode_membership(line);
+  if (!change.ok()) return;
+  BB_CHECK(raid::validate_record(change->record).ok(), "an unlawful record got through");
+  auto again =
+      cluster::decode_membership(cluster::encode_membership(change->record, change->wall_ns));
+  BB_CHECK(again.ok() && again->record == change->record, "another record");
+}
+
+}  // namespace
+
+fuzz::Seeds fuzz::seeds() {
+  Seeds all;
+  auto add = [&all](const char* name, const std::string& text) {
+    ConstBytes bytes = as_bytes(text);
+    all.emplace_back(name, std::vector<std::byte>(bytes.begin(), bytes.end()));
+  };
+  Json params{{"name", "db"}, {"members", 3}, {"spread", true}};
+  add("request", encode_request({.id = 1, .method = "array.create", .params = params}));
+  add("event", encode_request({.method = "progress", .params = {{"percent", 1.5}}}));
+  add("result", encode_result(1, Json::array({params, nullptr})));
+  add("error", encode_error(2, error(Code::k_busy, "array \"db\": in use")));
+  raid::MembershipRecord record;
+  record.array.bytes.fill(std::byte{1});
+  record.name = "db";
+  record.size_bytes = record.region_size_bytes = 1 << 20;
+  record.members.resize(2);
+  record.members[0].uuid.bytes.fill(std::byte{2});
+  record.members[1].uuid.bytes.fill(std::byte{3});
+  add("membership", cluster::encode_membership(record, 1) + "\n");
+  return all;
+}
+
+}  // namespace bb
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  using namespace bb;
+  ConstBytes stream(reinterpret_cast<const std::byte*>(data), size);
+  std::vector<std::string> lines = lines_of(stream, std::max<size_t>(size, 1));
+  for (const std::string& line : lines) {
+    check_message(line);
+    check_membership(line);
+  }
+  for (size_t step : {size_t{1}, size_t{7}, size_t{100}}) {
+    BB_CHECK(lines_of(stream, step) == lines, "pieces of {} gave other lines", step);
+  }
+  return 0;
+}
