@@ -11,6 +11,7 @@
 #include <cstring>
 
 #include "base/status.h"
+#include "support/nvme_host.h"
 
 namespace bb::test {
 namespace {
@@ -87,6 +88,24 @@ class LoopHost final : public BackendHost {
   int loop_fd_ = -1;
 };
 
+class NvmeBackend final : public BackendHost {
+ public:
+  NvmeBackend(World& world, std::string inner, std::string options)
+      : host_(world, std::move(inner)), options_(std::move(options)) {}
+  std::string uri() const override { return host_.uri(options_); }
+  void stop(World& world) override { world.run(host_.stop_all()); }
+
+ private:
+  NvmeHost host_;
+  std::string options_;
+};
+
+Backend nvme(std::string name, std::string inner, std::string options) {
+  return {.name = std::move(name), .start = [=](World& world, std::string&) {
+            return std::make_unique<NvmeBackend>(world, inner, options);
+          }};
+}
+
 Backend plain(std::string name, std::string uri, bool keeps_data = true) {
   return {.name = std::move(name),
           .start = [uri](World&, std::string&) { return std::make_unique<PlainUri>(uri); },
@@ -119,6 +138,12 @@ std::vector<Backend> device_backends() {
       plain("fault_mem", "fault:mem:8M%3Fblock_size=4096?seed=3"),
       plain("fault_slow_mem", "fault:mem:8M?latency=50us&latency_chance=1/3"),
       file("fault_file", "fault:file:", "%3Fdirect=auto"),
+      nvme("nvme_tcp", "mem:8M", ""),
+      nvme("nvme_tcp_no_digests", "mem:8M", "?digest=off"),
+      nvme("nvme_tcp_small_queues", "mem:8M?block_size=4096",
+           "?queues=3&queue_depth=2&digest=data"),
+      nvme("nvme_tcp_slow_drive", "fault:mem:8M?latency=300us&latency_chance=1/3",
+           "?digest=header"),
   };
 }
 

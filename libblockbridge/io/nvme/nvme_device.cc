@@ -14,7 +14,7 @@ constexpr uint32_t kRetriesMax = 8;
 constexpr uint64_t kBlocksMax = 65536;            // of one Write Zeroes
 constexpr uint64_t kRangeBlocksMax = UINT32_MAX;  // of one deallocated range
 constexpr uint64_t kZeroesBytes = 128 * KiB;
-constexpr uint64_t kBackoffFirstNs = 50 * kNsPerMs;
+constexpr uint64_t kBackoffFirstNs = 10 * kNsPerMs;
 constexpr uint64_t kBackoffMaxNs = 5 * kNsPerSecond;
 
 }  // namespace
@@ -108,7 +108,7 @@ Status NvmeDevice::describe() {
 
 Task<Status> NvmeDevice::close() {
   set_state(DeviceState::kClosed);
-  fail_parked(UINT64_MAX);
+  if (!usable_) fail_parked(UINT64_MAX);  // otherwise they only wait for their turn
   co_await gate_.close();
   stopping_ = true;
   if (association_ != nullptr && !usable_) {
@@ -126,7 +126,7 @@ void NvmeDevice::on_association_broken(Association& association) {
   usable_ = false;
   stats_.last_error = association.why();
   if (association.why().code() == Code::k_corrupt) ++stats_.digest_errors;  // of a header
-  if (stopping_ || state() == DeviceState::kClosed) return;
+  if (state() == DeviceState::kClosed) return fail_parked(UINT64_MAX);
   log_warn("{}: {} -> unavailable, reconnecting", info_.uri, association.why().text());
   disconnected();
 }
