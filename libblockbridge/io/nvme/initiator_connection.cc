@@ -186,8 +186,9 @@ void InitiatorConnection::on_received(Result<size_t> length) {
   } else if (!broken_) {
     Status fed = feed(*length);
     if (queue_.ready() && !ready_.is_set()) ready_.set();
-    complete();
+    // The end first: a completed command's owner may well come with the next.
     if (!fed.ok()) end_with_termination(std::move(fed));
+    complete();
   }
   arm_receive();
   maybe_drained();
