@@ -127,7 +127,7 @@ ControllerInfo Controller::info() const {
     info.firmware = "0.1";
     info.async_events = kEventConfigDiscovery;
     info.transfer_max_bytes = limits.transfer_bytes;
-    info.command_max = limits.admin_queue_depth;
+    info.command_max = limits.io_queue_depth;  // Linux warns of less, whatever the admin queue's
     return info;
   }
   const SubsystemConfig& config = subsystem_->config;
