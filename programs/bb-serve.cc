@@ -8,6 +8,7 @@
 #include "common/stop_signals.h"
 #include "io/device_uri.h"
 #include "io/nbd/server.h"
+#include "io/nvme/target.h"
 #include "io/runtime.h"
 
 namespace bb::program {
@@ -17,7 +18,11 @@ constexpr const char* kProgram = "bb-serve";
 
 struct Options {
   std::vector<std::string> devices;
+  std::vector<std::string> uuids;
+  std::vector<std::string> nvme_tcp;
   std::vector<std::string> nbd;
+  std::vector<std::string> allowed_hosts;
+  std::string digest = "on";
   std::string log_level = "warn";
 };
 
@@ -33,24 +38,68 @@ std::string nbd_name(size_t index, size_t count) {
   return count == 1 ? "disk" : fmt::format("disk{}", index);
 }
 
-io::Task<Status> export_nbd(io::nbd::Server* server, const Options* options,
-                            const std::vector<std::unique_ptr<io::Device>>* devices) {
-  for (size_t i = 0; i < devices->size(); ++i) {
-    io::Device& device = *(*devices)[i];
-    BB_CO_TRY(server->add_export(nbd_name(i, devices->size()), device, device.info().uri));
+Status export_nbd(io::nbd::Server& server, const Options& options,
+                  const std::vector<std::unique_ptr<io::Device>>& devices) {
+  for (size_t i = 0; i < devices.size(); ++i) {
+    io::Device& device = *devices[i];
+    BB_TRY(server.add_export(nbd_name(i, devices.size()), device, device.info().uri));
   }
   std::vector<std::string> listening;
-  for (const std::string& address : options->nbd) {
-    auto at = server->start(io::Address{address});
-    BB_CO_TRY(at);
-    listening.push_back(*at);
+  for (const std::string& address : options.nbd) {
+    BB_ASSIGN(std::string at, server.start(io::Address{address}));
+    listening.push_back(std::move(at));
   }
   for (const std::string& at : listening) {
-    for (size_t i = 0; i < devices->size(); ++i)
-      say("export nbd {} {}", at, nbd_name(i, devices->size()));
+    for (size_t i = 0; i < devices.size(); ++i)
+      say("export nbd {} {}", at, nbd_name(i, devices.size()));
     say("ready nbd {}", at);
   }
-  co_return Status();
+  return {};
+}
+
+Result<io::nvme::DigestPolicy> parse_digest(std::string_view text) {
+  if (text == "on") return io::nvme::DigestPolicy::kAllow;
+  if (text == "off") return io::nvme::DigestPolicy::kOff;
+  if (text == "require") return io::nvme::DigestPolicy::kRequire;
+  return error(Code::k_invalid_argument, "--digest \"{}\" is none of on, off, require", text);
+}
+
+// The n-th --uuid, or a fresh one: two machines must never show hosts the same disk by accident.
+Result<Uuid> uuid_of(io::Context context, const Options& options, size_t index) {
+  if (index < options.uuids.size()) return Uuid::parse(options.uuids[index]);
+  return Uuid::random(context.loop.prng());
+}
+
+std::string serial_of(const Uuid& uuid) {
+  std::string serial = uuid.to_string();
+  std::erase(serial, '-');
+  return serial.substr(0, 20);
+}
+
+Result<std::unique_ptr<io::nvme::Target>> make_target(io::Context context, const Options& options) {
+  io::nvme::TargetOptions wanted;
+  for (const std::string& address : options.nvme_tcp) wanted.listen.push_back({address});
+  BB_ASSIGN(wanted.digests, parse_digest(options.digest));
+  return io::nvme::Target::create(context, std::move(wanted));
+}
+
+Status export_nvme(io::Context context, io::nvme::Target& target, const Options& options,
+                   const std::vector<std::unique_ptr<io::Device>>& devices) {
+  std::vector<std::string> names;
+  for (size_t i = 0; i < devices.size(); ++i) {
+    BB_ASSIGN(Uuid uuid, uuid_of(context, options, i));
+    names.push_back("nqn.2026-11.io.blockbridge:disk:" + uuid.to_string());
+    BB_TRY(target.add_subsystem({.nqn = names.back(),
+                                 .device = devices[i].get(),
+                                 .uuid = uuid,
+                                 .serial = serial_of(uuid),
+                                 .allowed_hosts = options.allowed_hosts}));
+  }
+  for (const std::string& address : target.addresses()) {
+    for (const std::string& name : names) say("export nvme-tcp {} {}", address, name);
+    say("ready nvme-tcp {}", address);
+  }
+  return {};
 }
 
 io::Task<Status> close_devices(std::vector<std::unique_ptr<io::Device>>* devices) {
@@ -73,10 +122,18 @@ io::Task<Status> serve(io::Context context, const Options* options, StopSignals*
       status = device.status();
     }
   }
+  std::unique_ptr<io::nvme::Target> target;
+  if (status.ok() && !options->nvme_tcp.empty()) {
+    auto made = make_target(context, *options);
+    if (made.ok()) target = std::move(made).value();
+    status = made.status();
+  }
   io::nbd::Server nbd(context);
-  if (status.ok()) status = co_await export_nbd(&nbd, options, &devices);
+  if (status.ok() && target) status = export_nvme(context, *target, *options, devices);
+  if (status.ok()) status = export_nbd(nbd, *options, devices);
   if (status.ok()) co_await signals->stop().wait();
   co_await nbd.stop();
+  if (target) co_await target->stop();
   Status closed = co_await close_devices(&devices);
   co_return status.ok() ? closed : status;
 }
@@ -88,11 +145,26 @@ int run(int argc, char** argv) {
                  "device to export, by URI: file:/path, mem:1G, null:1T; may be repeated")
       ->required();
   app.add_option("--nbd", options.nbd,
-                 "listen for NBD: ADDRESS:PORT (port 0 picks one) or unix:PATH; may be repeated")
-      ->required();
+                 "listen for NBD: ADDRESS:PORT (port 0 picks one) or unix:PATH; may be repeated");
+  app.add_option("--nvme-tcp", options.nvme_tcp,
+                 "listen for NVMe/TCP: ADDRESS:PORT (port 0 picks one); may be repeated");
+  app.add_option("--uuid", options.uuids,
+                 "uuid of the n-th device, part of its NQN; fresh ones otherwise");
+  app.add_option("--allow-host", options.allowed_hosts,
+                 "NQN of a host that NVMe/TCP admits; may be repeated; any without");
+  app.add_option("--digest", options.digest,
+                 "NVMe/TCP digests: on (when the host asks), off, require")
+      ->capture_default_str();
   app.add_option("--log-level", options.log_level, "debug, info, warn, error or off")
       ->capture_default_str();
   if (auto ended = parse_command_line(app, argc, argv)) return *ended;
+  if (options.nbd.empty() && options.nvme_tcp.empty()) {
+    return fail(kProgram, error(Code::k_invalid_argument, "neither --nvme-tcp nor --nbd is given"),
+                "bb-serve --help");
+  }
+  if (auto digest = parse_digest(options.digest); !digest.ok()) {
+    return fail(kProgram, digest.status(), "bb-serve --help");
+  }
   auto level = parse_log_level(options.log_level);
   if (!level.ok()) return fail(kProgram, level.status());
   set_log_level(*level);

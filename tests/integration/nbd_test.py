@@ -309,6 +309,8 @@ def test_a_client_that_stays_does_not_hold_up_the_end(tmp_path):
         (["--device", "tape:1M", "--nbd", "127.0.0.1:0"], 2, "no device scheme"),
         (["--device", "mem:1000", "--nbd", "127.0.0.1:0"], 2, "not a multiple of the block size"),
         (["--device", "file:/no/such/file", "--nbd", "127.0.0.1:0"], 3, "/no/such/file"),
+        (["--device", "mem:1M", "--nvme-tcp", "127.0.0.1:0", "--digest", "no"], 2, "require"),
+        (["--device", "mem:1M", "--nvme-tcp", "127.0.0.1:0", "--uuid", "7"], 2, "uuid"),
         (["--device", "mem:1M", "--nbd", "not-an-address"], 2, "not-an-address"),
         (["--device", "mem:1M", "--nbd", "unix:" + "x" * 200], 2, "allowed are 1 to"),
         (["--device", "mem:1M", "--nbd", "127.0.0.1:0", "--log-level", "loud"], 2, "loud"),
