@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: Apache-2.0
+// The array as a device: admission, description, stopping.
+#include "raid/array.h"
+
+#include <algorithm>
+
+#include "raid/array_core.h"
+
+namespace bb::raid {
+
+ArrayCore::ArrayCore(io::Context context, ArrayOptions options, MembershipAuthority* authority,
+                     const MembershipRecord& record)
+    : context_(context),
+      loop_(context.loop),
+      options_(options),
+      authority_(authority),
+      record_(record),
+      geometry_{.size_bytes = record.size_bytes,
+                .data_offset_bytes = record.data_offset_bytes,
+                .region_size_bytes = record.region_size_bytes},
+      intent_(record.array, geometry_),
+      unequal_(geometry_.regions()),
+      copied_(geometry_.regions()),
+      flushing_(geometry_.regions()),
+      changed_(loop_),
+      bitmap_done_(loop_),
+      bitmap_work_(loop_),
+      membership_work_(loop_),
+      resync_work_(loop_),
+      readmit_work_(loop_),
+      stop_(loop_),
+      pages_(geometry_.pages()),
+      membership_mutex_(loop_),
+      superblock_mutex_(loop_),
+      command_mutex_(loop_),
+      host_io_(loop_),
+      background_(loop_),
+      commands_(loop_) {}
+
+ArrayCore::~ArrayCore() {
+  for (auto& member : members_) {
+    if (member->watcher.watching) member->device->unwatch(member->watcher);
+  }
+}
+
+void ArrayCore::start_background() {
+  background_.spawn(bitmap_loop());
+  background_.spawn(membership_loop());
+  background_.spawn(clean_loop());
+  background_.spawn(resync_loop());
+  if (options_.auto_readmit) background_.spawn(readmit_loop());
+}
+
+io::Task<void> ArrayCore::serve(io::IoRequest* request) {
+  ++host_in_flight_;
+  host_last_ns_ = loop_.now_ns();
+  Status status;
+  if (!fenced_.empty()) {
+    status = usable();
+  } else {
+    switch (request->op) {
+      case io::IoOp::kRead:
+        status = co_await read(request);
+        break;
+      case io::IoOp::kWrite: {
+        Write data;
+        data.io = {.op = io::IoOp::kWrite,
+                   .offset_bytes = request->offset_bytes,
+                   .length_bytes = request->length_bytes,
+                   .iov = request->iov,
+                   .iov_count = request->iov_count,
+                   .fua = request->fua};
+        status = co_await write(data);
+        break;
+      }
+      case io::IoOp::kFlush:
+        status = co_await flush();
+        break;
+      case io::IoOp::kDiscard:
+      case io::IoOp::kWriteZeroes:
+        status = co_await write_zeroes(request);
+        break;
+    }
+  }
+  --host_in_flight_;
+  host_last_ns_ = loop_.now_ns();
+  if (!status.ok()) {
+    status = status.with_context(fmt::format("array \"{}\": {} {} bytes at {}", record_.name,
+                                             io::io_op_name(request->op), request->length_bytes,
+                                             request->offset_bytes));
+  }
+  request->done(request, std::move(status));
+}
+
+std::string ArrayCore::state_text(std::string* detail) const {
+  if (closed_) return "stopped";
+  if (!fenced_.empty()) {
+    *detail = fenced_;
+    return "fenced";
+  }
+  if (draining_) return "stopping";
+  if (!usable_member()) {
+    for (const auto& member : members_) {
+      if (!member->required()) continue;
+      *detail +=
+          fmt::format("{}{}: {}", detail->empty() ? "" : "; ", name_of(*member), member->detail);
+    }
+    return "recover";
+  }
+  uint64_t percent =
+      resync_total_regions_ == 0
+          ? 0
+          : std::min<uint64_t>(99, resync_done_regions_ * 100 / resync_total_regions_);
+  bool recovering = std::ranges::any_of(members_, [](const auto& m) {
+    return m->writable() && m->listed && m->state == MemberState::kRecovering;
+  });
+  bool suspects = std::ranges::any_of(
+      members_, [](const auto& m) { return m->listed && m->active && m->suspect; });
+  if (recovering) return fmt::format("online (recovering {}%)", percent);
+  if (suspects || record_.any_missing()) {
+    for (const auto& member : members_) {
+      bool away = member->listed && (member->suspect || member->state == MemberState::kFailed);
+      if (!away) continue;
+      *detail += fmt::format("{}{}: {}", detail->empty() ? "" : "; ", name_of(*member),
+                             member->detail.empty() ? "failed" : member->detail);
+    }
+    return "online (degraded)";
+  }
+  if (!unequal_.empty()) return fmt::format("online (resyncing {}%)", percent);
+  return "online";
+}
+
+ArrayInfo ArrayCore::describe() const {
+  ArrayInfo info;
+  info.uuid = record_.array;
+  info.name = record_.name;
+  info.state = state_text(&info.detail);
+  info.level = record_.level;
+  info.version = record_.version;
+  info.epoch = record_.epoch;
+  info.reason = record_.reason;
+  info.size_bytes = geometry_.size_bytes;
+  info.region_size_bytes = geometry_.region_size_bytes;
+  info.regions = geometry_.regions();
+  info.dirty_regions = intent_.dirty().count();
+  info.resync_total_bytes = resync_total_regions_ * geometry_.region_size_bytes;
+  info.resync_done_bytes = resync_done_bytes_;
+  info.resynced_bytes = resynced_bytes_;
+  info.bitmap_writes = bitmap_writes_;
+  info.degraded_since_wall_ns = degraded_since_wall_ns_;
+  info.left_out = left_out_;
+  for (const auto& member : members_) {
+    if (!member->listed) continue;
+    info.members.push_back({.uuid = member->uuid,
+                            .state = member->state,
+                            .generation = member->generation,
+                            .slot = member->slot,
+                            .label = member->label,
+                            .present = member->writable(),
+                            .suspect = member->suspect,
+                            .detail = member->detail,
+                            .behind_bytes = member->behind.count() * geometry_.region_size_bytes,
+                            .reads = member->reads,
+                            .writes = member->writes,
+                            .errors = member->errors,
+                            .repaired_ranges = member->repaired});
+  }
+  return info;
+}
+
+io::Task<Status> ArrayCore::close() {
+  if (draining_) co_return Status();
+  draining_ = true;
+  co_await host_io_.join();
+  closing_ = true;
+  stop_background_ = true;
+  stop_.set();
+  changed();
+  bitmap_done_.set();
+  bitmap_work_.set();
+  membership_work_.set();
+  resync_work_.set();
+  readmit_work_.set();
+  co_await background_.join();
+  co_await commands_.close();
+  Status status;
+  if (fenced_.empty() && usable_member()) {
+    Result<uint64_t> flushed = co_await flush_members();
+    status = flushed.status();
+    // All of it is durable on every member: the next start has nothing to equalise.
+    if (flushed.ok() && *flushed != 0 && may_clean()) intent_.clean(*flushed, unequal_);
+    if (intent_.batch_wanted()) {
+      uint64_t ok_mask = co_await write_pages();
+      intent_.batch_end(ok_mask != 0);
+    }
+  }
+  closed_ = true;
+  for (auto& member : members_) {
+    if (member->watcher.watching) member->device->unwatch(member->watcher);
+    member->watcher.watching = false;
+    if (member->owned == nullptr) continue;
+    Status closed = co_await member->owned->close();
+    if (!closed.ok()) log_debug("{}: {}", name_of(*member), closed.to_string());
+  }
+  co_return status;
+}
+
+Array::Array(std::unique_ptr<ArrayCore> core) : core_(std::move(core)) {
+  const MembershipRecord& record = core_->record_;
+  info_.uri = fmt::format("array:{}", record.name);
+  info_.size_bytes = record.size_bytes;
+  info_.block_size_bytes = record.block_size_bytes;
+  info_.physical_block_bytes = record.block_size_bytes;
+  for (const auto& member : core_->members_) {
+    if (member->device == nullptr) continue;
+    const io::DeviceInfo& device = member->device->info();
+    info_.physical_block_bytes = std::max(info_.physical_block_bytes, device.physical_block_bytes);
+    info_.transfer_max_bytes = std::min(info_.transfer_max_bytes, device.transfer_max_bytes);
+    info_.volatile_cache |= device.volatile_cache;
+    info_.discard |= device.discard;
+  }
+  core_->transfer_max_bytes_ = info_.transfer_max_bytes;
+}
+
+Array::~Array() {
+  BB_CHECK(core_->closed_, "array \"{}\" was destroyed without close()", core_->record_.name);
+}
+
+ArrayInfo Array::describe() const { return core_->describe(); }
+const Uuid& Array::uuid() const { return core_->record_.array; }
+
+io::Task<Status> Array::fail_member(Uuid member, std::string reason) {
+  return core_->fail_member(member, std::move(reason));
+}
+io::Task<Status> Array::readmit_member(Uuid member, MemberDevice device) {
+  return core_->readmit_member(member, std::move(device));
+}
+io::Task<Status> Array::replace_member(Uuid old, MemberDevice fresh, bool force) {
+  return core_->replace_member(old, std::move(fresh), force);
+}
+io::Task<Status> Array::remove_member(Uuid member) { return core_->remove_member(member); }
+
+void Array::set_resync_rate(uint64_t bytes_per_second, uint64_t busy_bytes_per_second) {
+  core_->options_.resync_bytes_per_second = bytes_per_second;
+  core_->options_.resync_busy_bytes_per_second = busy_bytes_per_second;
+}
+
+io::Task<Status> Array::wait_in_sync(uint64_t deadline_ns) {
+  return core_->wait_in_sync(deadline_ns);
+}
+
+io::Task<Status> Array::close() {
+  Status status = co_await core_->close();
+  set_state(io::DeviceState::kClosed);
+  co_return status;
+}
+
+void Array::do_submit(io::IoRequest& request) {
+  if (core_->draining_) {
+    request.done(&request,
+                 error(Code::k_bad_state, "array \"{}\": it is being closed", core_->record_.name));
+    return;
+  }
+  core_->host_io_.spawn(core_->serve(&request));
+}
+
+}  // namespace bb::raid

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "raid/bitmap_page.h"
+
+#include <algorithm>
+
+#include "base/crc32c.h"
+
+namespace bb::raid {
+namespace {
+
+constexpr std::string_view kMagic = "BBWI";
+constexpr uint32_t kVersion = 1;
+
+// Offsets of docs/formats/bitmap.md.
+enum At : size_t {
+  kAtMagic = 0,
+  kAtVersion = 4,
+  kAtCrc = 8,
+  kAtPage = 12,
+  kAtGeneration = 16,
+  kAtArray = 24,
+  kAtBits = kBitmapPageHeaderBytes,
+};
+
+uint32_t checksum(ConstBytes page) {
+  constexpr std::byte zeroes[4]{};
+  uint32_t crc = crc32c(page.first(kAtCrc));
+  crc = crc32c(zeroes, crc);
+  return crc32c(page.subspan(kAtCrc + 4), crc);
+}
+
+struct PageRegions {
+  uint64_t first, end;
+};
+PageRegions regions_of(uint32_t page, const RegionSet& dirty) {
+  uint64_t first = page * kRegionsPerPage;
+  BB_CHECK(first < dirty.regions(), "page {} of {} regions", page, dirty.regions());
+  return {first, std::min(first + kRegionsPerPage, dirty.regions())};
+}
+
+}  // namespace
+
+void encode_bitmap_page(const BitmapPageHead& head, const RegionSet& dirty, Bytes into) {
+  BB_CHECK(into.size() == kBitmapPageBytes, "a bitmap page has {} bytes", into.size());
+  PageRegions regions = regions_of(head.page, dirty);
+  std::memset(into.data(), 0, into.size());
+  std::byte* at = into.data();
+  std::memcpy(at + kAtMagic, kMagic.data(), kMagic.size());
+  store_le<uint32_t>(at + kAtVersion, kVersion);
+  store_le<uint32_t>(at + kAtPage, head.page);
+  store_le<uint64_t>(at + kAtGeneration, head.generation);
+  std::memcpy(at + kAtArray, head.array.bytes.data(), 16);
+  for (uint64_t r = dirty.next(regions.first); r < regions.end; r = dirty.next(r + 1)) {
+    uint64_t bit = r - regions.first;
+    at[kAtBits + bit / 8] |= static_cast<std::byte>(1u << (bit % 8));
+  }
+  store_le<uint32_t>(at + kAtCrc, checksum(into));
+}
+
+Result<BitmapPageHead> decode_bitmap_page(const Uuid& array, uint32_t page, ConstBytes from,
+                                          RegionSet& dirty) {
+  BB_CHECK(from.size() == kBitmapPageBytes, "a bitmap page has {} bytes", from.size());
+  PageRegions regions = regions_of(page, dirty);
+  const std::byte* at = from.data();
+  auto corrupt = [page](std::string why) {
+    return error(Code::k_corrupt, "bitmap page {}: {}", page, why);
+  };
+  if (as_text(from.first(kMagic.size())) != kMagic) return corrupt("no magic");
+  uint32_t stored = load_le<uint32_t>(at + kAtCrc);
+  uint32_t computed = checksum(from);
+  if (stored != computed) {
+    return corrupt(fmt::format("checksum {:08x}, computed {:08x}", stored, computed));
+  }
+  uint32_t version = load_le<uint32_t>(at + kAtVersion);
+  if (version != kVersion) return corrupt(fmt::format("version {}", version));
+  BitmapPageHead head;
+  head.page = load_le<uint32_t>(at + kAtPage);
+  head.generation = load_le<uint64_t>(at + kAtGeneration);
+  head.array = Uuid::from(from.subspan(kAtArray, 16));
+  if (head.page != page) return corrupt(fmt::format("it says it is page {}", head.page));
+  if (head.array != array) {
+    return corrupt(fmt::format("it belongs to array {}", head.array.to_string()));
+  }
+  for (uint64_t r = regions.first; r < regions.end; ++r) {
+    uint64_t bit = r - regions.first;
+    if ((at[kAtBits + bit / 8] & static_cast<std::byte>(1u << (bit % 8))) != std::byte{0}) {
+      dirty.set(r);
+    }
+  }
+  return head;
+}
+
+void mark_page_dirty(uint32_t page, RegionSet& dirty) {
+  PageRegions regions = regions_of(page, dirty);
+  dirty.set_range(regions.first, regions.end - regions.first);
+}
+
+}  // namespace bb::raid

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// pure: values only
+#pragma once
+
+#include <boost/intrusive/list.hpp>
+#include <cstdint>
+
+namespace bb::raid {
+
+enum class LockMode : uint8_t { kShared, kExclusive };
+
+// A wish to hold a range; lives in whoever waits.
+struct RangeTicket : boost::intrusive::list_base_hook<> {
+  uint64_t offset_bytes = 0;
+  uint64_t length_bytes = 0;
+  LockMode mode = LockMode::kShared;
+  bool held = false;
+  void (*granted)(RangeTicket*) = nullptr;  // called when a wish that had to wait is met
+};
+
+// Orders what overlaps: writes that overlap reach all members in one order, a copy sees no half of
+// a write, a read sees a write on every member or on none. First come, first served, so nobody
+// starves.
+class RangeLock {
+ public:
+  // True: held now. False: `granted` will be called from some release().
+  bool acquire(RangeTicket& ticket);
+  void release(RangeTicket& ticket);
+  bool idle() const { return shared_.empty() && exclusive_.empty() && waiting_.empty(); }
+
+ private:
+  using List = boost::intrusive::list<RangeTicket, boost::intrusive::constant_time_size<false>>;
+  static bool overlaps(const List& list, const RangeTicket& ticket);
+  bool blocked_by_held(const RangeTicket& ticket) const;
+  bool blocked_by_waiting(const RangeTicket& ticket) const;
+  void hold(RangeTicket& ticket);
+
+  List shared_, exclusive_, waiting_;
+};
+
+}  // namespace bb::raid

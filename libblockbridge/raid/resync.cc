@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: Apache-2.0
+// Makes copies equal again: after an unclean stop, and onto members that come back or are new.
+#include <algorithm>
+
+#include "raid/array_core.h"
+
+namespace bb::raid {
+namespace {
+
+constexpr uint32_t kWorkers = 4;
+constexpr uint64_t kExtentMaxBytes = 1 * MiB;
+constexpr uint64_t kRoundBytes = 64 * MiB;   // between flushes
+constexpr uint64_t kBusyNs = 20 * kNsPerMs;  // how long after host I/O we still step back
+
+}  // namespace
+
+std::vector<BehindSet> ArrayCore::behind_sets() {
+  std::vector<BehindSet> sets;
+  for (auto& member : members_) {
+    if (!member->writable() || member->state != MemberState::kRecovering) continue;
+    if (!member->behind.empty()) sets.push_back({member->index, &member->behind});
+  }
+  return sets;
+}
+
+uint64_t ArrayCore::resync_pending_regions() const {
+  uint64_t pending = unequal_.count();
+  for (const auto& member : members_) {
+    if (member->active && member->state == MemberState::kRecovering) {
+      pending = std::max(pending, member->behind.count());
+    }
+  }
+  return pending;
+}
+
+void ArrayCore::count_resync_total() {
+  uint64_t pending = resync_pending_regions();
+  if (resync_total_regions_ == resync_done_regions_) {  // a new one begins
+    resync_done_regions_ = 0;
+    resync_done_bytes_ = 0;
+  }
+  resync_total_regions_ = resync_done_regions_ + pending;
+}
+
+bool ArrayCore::resync_wanted() const {
+  if (!usable_member() || !fenced_.empty() || closing_) return false;
+  if (!unequal_.empty()) return true;
+  return std::ranges::any_of(members_, [](const auto& m) {
+    return m->listed && m->writable() && m->state == MemberState::kRecovering;
+  });
+}
+
+io::Task<void> ArrayCore::resync_loop() {
+  std::vector<io::AlignedBuffer> buffers;
+  while (!stop_background_) {
+    resync_work_.reset();
+    if (!resync_wanted()) {
+      buffers.clear();
+      co_await resync_work_.wait();
+      continue;
+    }
+    if (buffers.empty()) {
+      for (uint32_t i = 0; i < kWorkers; ++i) {
+        buffers.emplace_back(std::min<uint64_t>(kExtentMaxBytes, transfer_max_bytes_));
+      }
+    }
+    uint64_t budget = kRoundBytes;
+    bool failed = false;
+    io::TaskGroup workers(loop_);
+    for (io::AlignedBuffer& buffer : buffers) {
+      workers.spawn(resync_worker(&buffer, &budget, &failed));
+    }
+    co_await workers.join();
+    if (!stop_background_) co_await end_round();
+    resync_stalled_ = failed;
+    if (failed) co_await stop_.wait_until(loop_.now_ns() + kNsPerSecond / 4);
+  }
+}
+
+// After the copies of a round: make them durable, then believe them.
+io::Task<void> ArrayCore::end_round() {
+  if (!copied_.empty()) {
+    flushing_ = copied_;
+    copied_.clear_all();
+    Result<uint64_t> flushed = co_await flush_members();
+    if (flushed.ok()) {
+      for (uint64_t r = flushing_.next(0); r < flushing_.regions(); r = flushing_.next(r + 1)) {
+        unequal_.clear(r);
+      }
+    }
+    flushing_.clear_all();
+  }
+  for (size_t i = 0; i < members_.size() && !stop_background_; ++i) {
+    Member* member = members_[i].get();
+    bool complete = member->listed && member->writable() && member->behind.empty() &&
+                    member->state == MemberState::kRecovering;
+    // While in-sync members may differ it is not known which of them the new one equals.
+    if (!complete || !unequal_.empty()) continue;
+    Status status = co_await promote(member);
+    if (!status.ok() && !stop_background_) {
+      log_info("array \"{}\": {} is not in-sync yet: {}", record_.name, name_of(*member),
+               status.to_string());
+      co_await stop_.wait_until(loop_.now_ns() + 10 * kNsPerMs);
+    }
+  }
+  changed();
+}
+
+io::Task<void> ArrayCore::resync_worker(io::AlignedBuffer* buffer, uint64_t* budget, bool* failed) {
+  while (*budget > 0 && !*failed && !stop_background_ && resync_wanted()) {
+    ResyncExtent extent = next_resync_extent(geometry_, unequal_, copied_, behind_sets(),
+                                             resync_cursor_, buffer->size());
+    if (extent.none()) break;
+    // Taken: nobody else copies it. A write that fails from now on puts it back.
+    RegionRange regions = extent.regions;
+    if (extent.equalise) copied_.set_range(regions.first, regions.count);
+    for (auto& member : members_) {
+      if (extent.behind_mask & member->bit()) {
+        member->behind.clear_range(regions.first, regions.count);
+      }
+    }
+    resync_cursor_ = regions.first + regions.count;
+    uint64_t length = regions.count * geometry_.region_size_bytes;
+    *budget -= std::min(*budget, length);
+    Status status = co_await copy_extent(extent, buffer);
+    if (status.ok()) {
+      resync_done_regions_ = std::min(resync_done_regions_ + regions.count, resync_total_regions_);
+      resync_done_bytes_ += length;
+      continue;
+    }
+    *failed = true;
+    copied_.clear_range(regions.first, regions.count);
+    for (auto& member : members_) {
+      if ((extent.behind_mask & member->bit()) && member->active &&
+          member->state == MemberState::kRecovering) {
+        member->behind.set_range(regions.first, regions.count);
+      }
+    }
+    if (stop_background_) break;
+    log_warn("array \"{}\": resync at region {}: {} -> tried again", record_.name, regions.first,
+             status.to_string());
+  }
+}
+
+io::Task<Status> ArrayCore::copy_extent(ResyncExtent extent, io::AlignedBuffer* buffer) {
+  uint64_t at = extent.regions.first * geometry_.region_size_bytes;
+  uint64_t end =
+      std::min(geometry_.size_bytes, at + extent.regions.count * geometry_.region_size_bytes);
+  while (at < end) {
+    if (stop_background_) co_return error(Code::k_cancelled, "the array is being closed");
+    uint64_t length = std::min<uint64_t>(end - at, buffer->size());
+    BB_CO_TRY(co_await copy_chunk(extent, at, length, buffer));
+    bool busy = host_in_flight_ > 0 || loop_.now_ns() - host_last_ns_ < kBusyNs;
+    uint64_t rate = busy ? options_.resync_busy_bytes_per_second : options_.resync_bytes_per_second;
+    uint64_t go_on_ns = throttle_.take(loop_.now_ns(), length, rate);
+    if (go_on_ns > loop_.now_ns()) (void)co_await stop_.wait_until(go_on_ns);
+    at += length;
+  }
+  co_return Status();
+}
+
+io::Task<Status> ArrayCore::copy_chunk(ResyncExtent extent, uint64_t offset_bytes,
+                                       uint64_t length_bytes, io::AlignedBuffer* buffer) {
+  // No host write is between our read of the source and our write of the targets.
+  RangeHold hold(*this, offset_bytes, length_bytes, LockMode::kExclusive);
+  co_await hold;
+  if (BB_MUTANT(kRecoverWithoutCopy) && !extent.equalise) co_return Status();
+  iovec vector{.iov_base = buffer->data(), .iov_len = length_bytes};
+  io::IoRequest request;
+  request.op = io::IoOp::kRead;
+  request.offset_bytes = offset_bytes;
+  request.length_bytes = length_bytes;
+  request.iov = &vector;
+  request.iov_count = 1;
+  BB_CO_TRY(co_await persist(geometry_.range_of(offset_bytes, length_bytes)));
+  uint64_t bad_mask = 0;
+  Member* source = nullptr;
+  BB_CO_TRY(co_await read_any(&request, &bad_mask, &source));
+  FanOut fan(*this);
+  for (auto& member : members_) {
+    bool target = extent.equalise || (extent.behind_mask & member->bit()) != 0;
+    if (!target || !member->writable() || member.get() == source) continue;
+    fan.add(*member, {.op = io::IoOp::kWrite,
+                      .offset_bytes = geometry_.data_offset_bytes + offset_bytes,
+                      .length_bytes = length_bytes,
+                      .iov = &vector,
+                      .iov_count = 1});
+  }
+  co_await fan;
+  for (uint32_t i = 0; i < fan.count(); ++i) {
+    FanOut::Leg& leg = fan.leg(i);
+    leg.member->written_epoch = intent_.epoch();
+    if (leg.status.ok()) {
+      resynced_bytes_ += length_bytes;
+    } else {
+      suspect(*leg.member, leg.status.to_string());
+    }
+  }
+  co_return usable();
+}
+
+io::Task<Status> ArrayCore::wait_in_sync(uint64_t deadline_ns) {
+  for (;;) {
+    BB_CO_TRY(usable());
+    bool suspects = std::ranges::any_of(
+        members_, [](const auto& m) { return m->listed && m->suspect && m->active; });
+    if (!record_.any_missing() && unequal_.empty() && !suspects) co_return Status();
+    if (!co_await changed_.wait_until(deadline_ns)) {
+      std::string detail;
+      std::string state = state_text(&detail);
+      co_return fail(Code::k_timed_out,
+                     "the array \"{}\" is {}: {} failed, {} recovering, {} "
+                     "regions to copy",
+                     record_.name, state, record_.count(MemberState::kFailed),
+                     record_.count(MemberState::kRecovering), resync_pending_regions());
+    }
+  }
+}
+
+}  // namespace bb::raid

@@ -1,0 +1,591 @@
+// SPDX-License-Identifier: Apache-2.0
+// The array over drives that fail, an authority that does not answer, and crashes of its own.
+#include "raid/array.h"
+
+#include <gtest/gtest.h>
+
+#include "fakes.h"
+#include "io/sync.h"
+#include "raid/superblock_io.h"
+
+namespace bb::raid {
+namespace {
+
+using io::Task;
+constexpr uint64_t kDriveBytes = 8 * MiB;
+constexpr uint64_t kRegion = 64 * KiB;
+
+struct World {
+  std::unique_ptr<io::Reactor> reactor = std::move(io::Reactor::create()).value();
+  std::unique_ptr<io::Network> network = io::make_tcp_network(*reactor, nullptr);
+  io::Context context{.loop = *reactor, .network = *network, .reactor = reactor.get()};
+  FakeAuthority authority;
+  std::vector<std::unique_ptr<FakeDrive>> drives;
+  std::unique_ptr<Array> array;
+  ArrayOptions options;
+
+  explicit World(size_t count = 2) {
+    for (size_t i = 0; i < count; ++i) add_drive();
+    options.clean_delay_ns = 5 * kNsPerMs;
+    options.commit_wait_ns = 200 * kNsPerMs;
+    options.commit_retry_ns = 5 * kNsPerMs;
+    options.readmit_delay_ns = 5 * kNsPerMs;
+  }
+  ~World() { (void)stop(); }
+  FakeDrive& add_drive(uint64_t size = kDriveBytes, uint32_t block = 512) {
+    drives.push_back(
+        std::make_unique<FakeDrive>(*reactor, fmt::format("drive{}", drives.size()), size, block));
+    return *drives.back();
+  }
+  template <typename T>
+  T run(Task<T> task) {
+    return reactor->block_on(std::move(task));
+  }
+  ArrayCreate plan(bool clean = true) {
+    ArrayCreate what;
+    what.name = "db";
+    what.assume_clean = clean;
+    what.options = options;
+    for (auto& drive : drives) what.members.push_back(MemberDevice::borrow(*drive));
+    return what;
+  }
+  Status create(bool clean = true) {
+    auto made = run(Array::create(context, plan(clean), &authority));
+    if (!made.ok()) return made.status();
+    array = std::move(made).value();
+    return {};
+  }
+  Status assemble(std::vector<size_t> which) {
+    ArrayAssemble what;
+    what.options = options;
+    for (size_t i : which) what.devices.push_back(MemberDevice::borrow(*drives[i]));
+    auto made = run(Array::assemble(context, std::move(what), &authority));
+    if (!made.ok()) return made.status();
+    array = std::move(made).value();
+    return {};
+  }
+  Status stop() {
+    if (!array) return {};
+    Status status = run(array->close());
+    array.reset();
+    return status;
+  }
+  // The dataplane dies: from now on nothing of it reaches a drive or the authority.
+  void crash(bool power_cut) {
+    for (auto& drive : drives) {
+      drive->fault = [](const io::IoRequest&) { return error(Code::k_io_error, "crashed"); };
+    }
+    authority.unreachable = true;
+    (void)stop();
+    authority.unreachable = false;
+    for (auto& drive : drives) {
+      drive->fault = nullptr;
+      if (power_cut) drive->power_cycle();
+    }
+  }
+  Status write(uint64_t offset, size_t length, int value, bool fua = false) {
+    std::vector<std::byte> data(length, static_cast<std::byte>(value));
+    return run(write_task(array.get(), offset, &data, fua));
+  }
+  static Task<Status> write_task(Array* to, uint64_t offset, std::vector<std::byte>* data,
+                                 bool fua) {
+    co_return co_await to->write(offset, *data, fua);
+  }
+  static Task<Status> read_task(Array* from, uint64_t offset, std::vector<std::byte>* data) {
+    co_return co_await from->read(offset, *data);
+  }
+  static Task<Status> flush_task(Array* to) { co_return co_await to->flush(); }
+  Status flush() { return run(flush_task(array.get())); }
+  // The one value of the range, -1 for a mixture, -2 for an error.
+  int read(uint64_t offset, size_t length) {
+    std::vector<std::byte> data(length);
+    if (!run(read_task(array.get(), offset, &data)).ok()) return -2;
+    for (std::byte b : data) {
+      if (b != data[0]) return -1;
+    }
+    return static_cast<int>(data[0]);
+  }
+  Status in_sync() { return run(array->wait_in_sync(reactor->now_ns() + 5 * kNsPerSecond)); }
+  static Task<void> nap_task(io::Loop* loop, uint64_t ns) { co_await loop->sleep_for(ns); }
+  void nap_ms(uint64_t ms) { run(nap_task(reactor.get(), ms * kNsPerMs)); }
+  int on_drive(size_t i, uint64_t offset) {
+    return static_cast<int>(drives[i]->seen()[kDataOffsetBytes + offset]);
+  }
+  void put_on_drive(size_t i, uint64_t offset, size_t length, int value) {
+    auto at = static_cast<ptrdiff_t>(kDataOffsetBytes + offset);
+    auto n = static_cast<ptrdiff_t>(length);
+    for (Bytes bytes : {drives[i]->seen(), drives[i]->platter()}) {
+      std::fill(bytes.begin() + at, bytes.begin() + at + n, static_cast<std::byte>(value));
+    }
+  }
+  Uuid member(size_t slot) { return array->describe().members.at(slot).uuid; }
+  MemberState state(size_t slot) { return array->describe().members.at(slot).state; }
+};
+
+#define ASSERT_OK(expression)                               \
+  do {                                                      \
+    Status ok_status_ = (expression);                       \
+    ASSERT_TRUE(ok_status_.ok()) << ok_status_.to_string(); \
+  } while (0)
+
+TEST(Array, WritesReachEveryMemberAndReadsAreShared) {
+  World world(3);
+  ASSERT_OK(world.create());
+  EXPECT_EQ(world.array->describe().state, "online");
+  ASSERT_OK(world.write(65536, 8192, 7));
+  for (size_t i = 0; i < 3; ++i) EXPECT_EQ(world.on_drive(i, 65536 + 8191), 7);
+  for (int i = 0; i < 30; ++i) EXPECT_EQ(world.read(65536, 8192), 7);
+  for (auto& drive : world.drives) EXPECT_GT(drive->reads, 5u);
+  ASSERT_OK(world.flush());
+  for (auto& drive : world.drives)
+    EXPECT_EQ(drive->platter()[kDataOffsetBytes + 65536], std::byte{7});
+}
+
+TEST(Array, TheBitIsDurableBeforeTheDataAndClearedLater) {
+  World world;
+  ASSERT_OK(world.create());
+  world.nap_ms(2);
+  for (auto& drive : world.drives) drive->order.clear();
+  bool bit_first = true;
+  for (auto& drive : world.drives) {
+    FakeDrive* self = drive.get();
+    drive->fault = [self, &bit_first](const io::IoRequest& io) {
+      if (io.op == io::IoOp::kWrite && io.offset_bytes >= kDataOffsetBytes) {
+        // Region 1 is bit 1 of page 0; look at the platter, not at the cache.
+        std::byte bits = self->platter()[kBitmapOffsetBytes + kBitmapPageHeaderBytes];
+        bit_first = bit_first && (bits & std::byte{2}) != std::byte{0};
+      }
+      return Status();
+    };
+  }
+  ASSERT_OK(world.write(kRegion, 4096, 1));
+  EXPECT_TRUE(bit_first);
+  EXPECT_EQ(world.array->describe().dirty_regions, 1u);
+  world.nap_ms(40);
+  EXPECT_EQ(world.array->describe().dirty_regions, 0u);
+  for (auto& drive : world.drives) {
+    EXPECT_EQ(drive->platter()[kBitmapOffsetBytes + kBitmapPageHeaderBytes], std::byte{0});
+  }
+}
+
+TEST(Array, AnswersZeroesAndDiscardAlikeOnAllMembers) {
+  World world;
+  ASSERT_OK(world.create());
+  ASSERT_OK(world.write(0, 65536, 9));
+  auto zero = [](Array* array, bool discard) -> Task<Status> {
+    if (discard) co_return co_await array->discard(4096, 4096);
+    co_return co_await array->write_zeroes(0, 4096);
+  };
+  ASSERT_OK(world.run(zero(world.array.get(), false)));
+  ASSERT_OK(world.run(zero(world.array.get(), true)));
+  EXPECT_EQ(world.read(0, 8192), 0);
+  EXPECT_EQ(world.read(8192, 4096), 9);
+  EXPECT_EQ(world.on_drive(0, 5000), world.on_drive(1, 5000));
+}
+
+TEST(Array, AWriteIsAnsweredOnlyAfterTheFailureIsCommitted) {
+  World world;
+  ASSERT_OK(world.create());
+  world.drives[1]->fault = [](const io::IoRequest& io) {
+    return io.op == io::IoOp::kWrite ? error(Code::k_io_error, "bad sector") : Status();
+  };
+  ASSERT_OK(world.write(0, 4096, 5));
+  ASSERT_EQ(world.authority.history.size(), 2u);
+  EXPECT_EQ(world.authority.history[1].members[1].state, MemberState::kFailed);
+  EXPECT_EQ(world.array->describe().state, "online (degraded)");
+  world.drives[1]->fault = nullptr;
+  for (int i = 0; i < 10; ++i) EXPECT_EQ(world.read(0, 4096), 5);
+  // The bits stay while somebody is away.
+  world.nap_ms(40);
+  EXPECT_EQ(world.array->describe().dirty_regions, 1u);
+}
+
+TEST(Array, WithoutAMajorityADegradedWriteFailsAndIsNeverAcknowledged) {
+  World world;
+  ASSERT_OK(world.create());
+  world.authority.unreachable = true;
+  world.drives[0]->lose_connection();
+  Status status = world.write(0, 4096, 5);
+  EXPECT_EQ(status.code(), Code::k_unavailable) << status.to_string();
+  EXPECT_EQ(world.read(4096, 4096), 0);  // reads go on
+  // The majority is back: so are writes, without anybody's help.
+  world.authority.unreachable = false;
+  ASSERT_OK(world.write(0, 4096, 6));
+  EXPECT_EQ(world.state(0), MemberState::kFailed);
+}
+
+TEST(Array, OutcomesOfCommitsThatAreNotKnownAreFoundOut) {
+  for (bool stored : {false, true}) {
+    for (Code code : {Code::k_timed_out, Code::k_unavailable}) {
+      World world;
+      ASSERT_OK(world.create());
+      world.authority.troubles = {{code, stored}};
+      world.drives[0]->lose_connection();
+      ASSERT_OK(world.write(0, 4096, 5));
+      const MembershipRecord& record = world.authority.records.begin()->second;
+      EXPECT_EQ(record.members[0].state, MemberState::kFailed);
+      EXPECT_EQ(record.version, 2u);
+      EXPECT_EQ(world.array->describe().version, 2u);
+    }
+  }
+}
+
+TEST(Array, AnOlderOwnerStopsItself) {
+  World world;
+  ASSERT_OK(world.create());
+  MembershipRecord& record = world.authority.records.begin()->second;
+  ++record.version;
+  record.epoch = 9;
+  world.drives[0]->lose_connection();
+  EXPECT_EQ(world.write(0, 4096, 5).code(), Code::k_fenced);
+  EXPECT_EQ(world.write(8192, 4096, 5).code(), Code::k_fenced);
+  EXPECT_EQ(world.read(0, 4096), -2);
+  EXPECT_EQ(world.array->describe().state, "fenced");
+  (void)world.stop();
+  world.options.epoch = 8;
+  world.drives[0]->reopen();
+  EXPECT_EQ(world.assemble({0, 1}).code(), Code::k_fenced);
+}
+
+TEST(Array, AReconnectIsALossEvenWhenItIsBackAtOnce) {
+  World world;
+  world.options.auto_readmit = true;
+  ASSERT_OK(world.create());
+  ASSERT_OK(world.write(0, 4096, 5));  // acknowledged, not flushed
+  world.drives[0]->blink();            // and drive 0 lost it
+  for (int i = 0; i < 10; ++i) ASSERT_EQ(world.read(0, 4096), 5);
+  ASSERT_OK(world.write(131072, 4096, 6));
+  ASSERT_OK(world.in_sync());
+  EXPECT_EQ(world.on_drive(0, 0), 5);
+  EXPECT_EQ(world.array->describe().state, "online");
+  EXPECT_LE(world.array->describe().resynced_bytes, 2 * kRegion);
+}
+
+TEST(Array, ReadmitCopiesOnlyWhatWasMissed) {
+  World world;
+  ASSERT_OK(world.create());
+  ASSERT_OK(world.write(0, 65536, 1));
+  ASSERT_OK(world.flush());
+  world.nap_ms(40);
+  world.drives[1]->lose_connection();
+  ASSERT_OK(world.write(5 * kRegion, 4096, 2));
+  ASSERT_OK(world.write(9 * kRegion, 4096, 3));
+  EXPECT_EQ(world.run(world.array->readmit_member(world.member(1))).code(), Code::k_unavailable);
+  world.drives[1]->reconnect(true);
+  world.drives[1]->data_bytes_written = 0;
+  ASSERT_OK(world.run(world.array->readmit_member(world.member(1))));
+  ASSERT_OK(world.in_sync());
+  EXPECT_EQ(world.drives[1]->data_bytes_written, 2 * kRegion + 4096);  // and one superblock copy
+  EXPECT_EQ(world.on_drive(1, 9 * kRegion), 3);
+  EXPECT_EQ(world.drives[1]->platter()[kDataOffsetBytes + 5 * kRegion], std::byte{2});
+  EXPECT_EQ(world.state(1), MemberState::kInSync);
+  world.nap_ms(40);
+  EXPECT_EQ(world.array->describe().dirty_regions, 0u);
+}
+
+TEST(Array, TheLastInSyncMemberStays) {
+  World world;
+  ASSERT_OK(world.create());
+  ASSERT_OK(world.run(world.array->fail_member(world.member(0), "test")));
+  Status status = world.run(world.array->fail_member(world.member(1), "test"));
+  EXPECT_EQ(status.code(), Code::k_bad_state);
+  EXPECT_NE(status.text().find("the last in-sync member"), std::string::npos);
+  world.drives[1]->fault = [](const io::IoRequest& io) {
+    return io.op == io::IoOp::kWrite ? error(Code::k_io_error, "bad sector") : Status();
+  };
+  EXPECT_FALSE(world.write(0, 4096, 5).ok());
+  EXPECT_EQ(world.state(1), MemberState::kInSync);
+  world.drives[1]->fault = nullptr;
+  ASSERT_OK(world.write(0, 4096, 6));
+}
+
+TEST(Array, AllMembersGoneThenOneThatLostNothingGoesOn) {
+  World world;
+  ASSERT_OK(world.create());
+  world.drives[0]->lose_connection();
+  world.drives[1]->lose_connection();
+  EXPECT_EQ(world.write(0, 4096, 5).code(), Code::k_unavailable);
+  EXPECT_EQ(world.array->describe().state, "recover");
+  EXPECT_EQ(world.authority.history.size(), 1u);  // nobody left to go on with: nothing is committed
+  world.drives[1]->resume();
+  world.nap_ms(5);
+  ASSERT_OK(world.write(0, 4096, 6));
+  EXPECT_EQ(world.state(0), MemberState::kFailed);
+  EXPECT_EQ(world.read(0, 4096), 6);
+}
+
+TEST(Array, TheLastMemberThatLostUnflushedWritesIsNotGoneOnWith) {
+  World world;
+  ASSERT_OK(world.create());
+  ASSERT_OK(world.run(world.array->fail_member(world.member(0), "test")));
+  ASSERT_OK(world.write(0, 4096, 5));
+  world.drives[1]->lose_connection();
+  world.drives[1]->reconnect(true);
+  EXPECT_EQ(world.write(0, 4096, 6).code(), Code::k_unavailable);
+  EXPECT_EQ(world.read(0, 4096), -2);
+  EXPECT_EQ(world.array->describe().state, "recover");
+  (void)world.stop();  // whoever owns the array decides to start it again
+  ASSERT_OK(world.assemble({1}));
+  ASSERT_OK(world.write(0, 4096, 6));
+}
+
+TEST(Array, UnreadableRangesAreServedFromAnotherMemberAndRewritten) {
+  World world;
+  ASSERT_OK(world.create());
+  ASSERT_OK(world.write(0, 8192, 4));
+  bool bad = true;
+  world.drives[0]->fault = [&bad](const io::IoRequest& io) {
+    bool here = io.offset_bytes == kDataOffsetBytes;
+    if (here && io.op == io::IoOp::kWrite) bad = false;
+    return here && bad && io.op == io::IoOp::kRead ? error(Code::k_io_error, "medium") : Status();
+  };
+  for (int i = 0; i < 4; ++i) EXPECT_EQ(world.read(0, 4096), 4);
+  EXPECT_FALSE(bad);
+  EXPECT_EQ(world.array->describe().members[0].repaired_ranges, 1u);
+  EXPECT_EQ(world.array->describe().state, "online");
+}
+
+TEST(Array, OverlappingWritesEndAlikeOnAllMembers) {
+  World world(3);
+  ASSERT_OK(world.create());
+  Prng prng(3);
+  for (auto& drive : world.drives) {
+    FakeDrive* self = drive.get();
+    drive->fault = [self, &prng](const io::IoRequest&) {
+      self->latency_ns = prng.below(200'000);
+      return Status();
+    };
+  }
+  auto one = [](Array* array, uint64_t offset, std::vector<std::byte>* data) -> Task<void> {
+    Status status = co_await array->write(offset, *data);
+    EXPECT_TRUE(status.ok()) << status.to_string();
+  };
+  std::vector<std::vector<std::byte>> data;
+  for (int i = 0; i < 64; ++i) data.emplace_back(8192, static_cast<std::byte>(i + 1));
+  auto all = [one](World* w, std::vector<std::vector<std::byte>>* bytes) -> Task<void> {
+    io::TaskGroup group(*w->reactor);
+    uint64_t offset = 0;
+    for (auto& b : *bytes) group.spawn(one(w->array.get(), (offset++ % 4) * 4096, &b));
+    co_await group.join();
+  };
+  world.run(all(&world, &data));
+  for (auto& drive : world.drives) drive->latency_ns = 0;
+  for (uint64_t at = 0; at < 32768; at += 512) {
+    EXPECT_EQ(world.on_drive(0, at), world.on_drive(1, at)) << at;
+    EXPECT_EQ(world.on_drive(0, at), world.on_drive(2, at)) << at;
+  }
+}
+
+TEST(Array, AfterACrashAReadNeverGoesBack) {
+  World world;
+  ASSERT_OK(world.create());
+  ASSERT_OK(world.write(0, 4096, 1));
+  ASSERT_OK(world.flush());
+  world.crash(true);
+  world.put_on_drive(0, 0, 4096, 2);  // a write that was under way reached one member only
+  world.options.resync_bytes_per_second = world.options.resync_busy_bytes_per_second = 1;
+  ASSERT_OK(world.assemble({1, 0}));
+  int first = world.read(0, 4096);
+  EXPECT_TRUE(first == 1 || first == 2);
+  world.crash(true);
+  for (size_t i = 0; i < 2; ++i) EXPECT_EQ(world.on_drive(i, 0), first) << i;
+}
+
+TEST(Array, AfterACrashDirtyRegionsAndOnlyThoseAreMadeEqual) {
+  World world;
+  ASSERT_OK(world.create());
+  world.nap_ms(2);
+  ASSERT_OK(world.write(3 * kRegion, 4096, 1));
+  world.crash(true);
+  world.put_on_drive(0, 3 * kRegion, 512, 7);
+  ASSERT_OK(world.assemble({0, 1}));
+  ASSERT_OK(world.in_sync());
+  EXPECT_EQ(world.on_drive(0, 3 * kRegion), world.on_drive(1, 3 * kRegion));
+  EXPECT_EQ(world.array->describe().resync_done_bytes, kRegion);
+  ASSERT_OK(world.stop());
+  ASSERT_OK(world.assemble({0, 1}));
+  EXPECT_EQ(world.array->describe().dirty_regions, 0u);  // a clean stop leaves nothing
+}
+
+TEST(Array, OnlyTheRecordDecidesWhoIsUsed) {
+  World world;
+  ASSERT_OK(world.create());
+  world.drives[0]->lose_connection();
+  ASSERT_OK(world.write(0, 4096, 5));  // only drive 1 has it
+  world.crash(true);
+  world.drives[0]->reopen();
+  Status alone = world.assemble({0});
+  EXPECT_EQ(alone.code(), Code::k_unavailable);
+  EXPECT_NE(alone.text().find("recover: none of the 1 in-sync members of version 2"),
+            std::string::npos)
+      << alone.text();
+  ASSERT_OK(world.assemble({0, 1}));
+  EXPECT_EQ(world.array->describe().state, "online (degraded)");
+  EXPECT_EQ(world.array->describe().left_out.size(), 1u);
+  for (int i = 0; i < 6; ++i)
+    EXPECT_EQ(world.read(0, 4096), 0);  // unflushed, lost by drive 1 as well
+  ASSERT_OK(world.run(world.array->readmit_member(world.member(0))));
+  ASSERT_OK(world.in_sync());
+}
+
+TEST(Array, AbsentMembersAreCommittedAsFailedBeforeAnythingIsServed) {
+  World world(3);
+  ASSERT_OK(world.create());
+  ASSERT_OK(world.stop());
+  world.options.epoch = 2;
+  ASSERT_OK(world.assemble({2, 0}));
+  EXPECT_EQ(world.state(1), MemberState::kFailed);
+  EXPECT_EQ(world.authority.records.begin()->second.epoch, 2u);
+  EXPECT_NE(world.array->describe().reason.find("member 1 drive1 was absent"), std::string::npos)
+      << world.array->describe().reason;
+}
+
+TEST(Array, AnOldCopyOfADriveIsRejected) {
+  World world;
+  ASSERT_OK(world.create());
+  FakeDrive& copy = world.add_drive();
+  std::copy(world.drives[0]->platter().begin(), world.drives[0]->platter().end(),
+            copy.platter().begin());
+  copy.power_cycle();
+  ASSERT_OK(world.run(world.array->fail_member(world.member(0), "test")));
+  ASSERT_OK(world.run(world.array->readmit_member(world.member(0))));
+  ASSERT_OK(world.in_sync());
+  ASSERT_OK(world.stop());
+  Status both = world.assemble({0, 1, 2});
+  EXPECT_EQ(both.code(), Code::k_already_exists) << both.to_string();
+  ASSERT_OK(world.assemble({2, 1}));
+  ASSERT_EQ(world.array->describe().left_out.size(), 1u);
+  EXPECT_NE(world.array->describe().left_out[0].find("rejected: stale generation 1 < 4"),
+            std::string::npos)
+      << world.array->describe().left_out[0];
+}
+
+TEST(Array, ReplaceCopiesEverythingAlsoAcrossACrash) {
+  World world;
+  ASSERT_OK(world.create());
+  for (int i = 0; i < 20; ++i) {
+    ASSERT_OK(world.write(static_cast<uint64_t>(i) * kRegion, 4096, i + 1));
+  }
+  ASSERT_OK(world.flush());
+  world.nap_ms(40);
+  FakeDrive& fresh = world.add_drive();
+  world.array->set_resync_rate(10 * MiB, 10 * MiB);
+  ASSERT_OK(world.run(world.array->replace_member(world.member(0), MemberDevice::borrow(fresh))));
+  EXPECT_NE(world.array->describe().state.find("online (recovering "), std::string::npos);
+  ASSERT_OK(world.write(kRegion, 4096, 99));
+  world.crash(true);
+  ASSERT_OK(world.assemble({0, 1, 2}));
+  EXPECT_EQ(world.array->describe().left_out.size(), 1u);  // the old one was removed
+  ASSERT_OK(world.in_sync());
+  for (uint64_t at = 0; at < world.array->info().size_bytes; at += 4096) {
+    ASSERT_EQ(world.on_drive(1, at), world.on_drive(2, at)) << at;
+  }
+  world.nap_ms(40);
+  EXPECT_EQ(world.array->describe().dirty_regions, 0u);
+}
+
+TEST(Array, InitialSyncMakesAllEqual) {
+  World world;
+  world.put_on_drive(0, 0, MiB, 3);
+  world.put_on_drive(1, 0, MiB, 4);
+  ASSERT_OK(world.create(false));
+  ASSERT_OK(world.in_sync());
+  EXPECT_EQ(world.on_drive(0, 5000), world.on_drive(1, 5000));
+  EXPECT_EQ(world.array->describe().state, "online");
+}
+
+TEST(Array, RefusedRequestsSayWhyAndChangeNothing) {
+  struct Case {
+    const char* name;
+    std::function<void(World&, ArrayCreate&)> edit;
+    Code code;
+    const char* text;
+  };
+  const Case cases[] = {
+      {"one member", [](World&, ArrayCreate& c) { c.members.pop_back(); }, Code::k_invalid_argument,
+       "RAID 1 takes 2 to 8 members, not 1"},
+      {"no name", [](World&, ArrayCreate& c) { c.name.clear(); }, Code::k_invalid_argument,
+       "a name of 0 bytes is not 1 to 64 long"},
+      {"twice",
+       [](World& w, ArrayCreate& c) { c.members.push_back(MemberDevice::borrow(*w.drives[0])); },
+       Code::k_already_exists, "drive0 is listed twice, as member 0 and member 2"},
+      {"too small",
+       [](World& w, ArrayCreate& c) {
+         c.members.push_back(MemberDevice::borrow(w.add_drive(MiB)));
+       },
+       Code::k_no_space, "drive2 has 1048576 bytes: too small for a member, which needs 2101248"},
+      {"block sizes",
+       [](World& w, ArrayCreate& c) {
+         c.members.push_back(MemberDevice::borrow(w.add_drive(kDriveBytes, 4096)));
+       },
+       Code::k_invalid_argument, "drive2 has blocks of 4096 bytes, but drive0 has blocks of 512"},
+      {"region size", [](World&, ArrayCreate& c) { c.region_size_bytes = 5000; },
+       Code::k_invalid_argument, "region size 5000 is not a power of two"},
+  };
+  for (const Case& c : cases) {
+    World world;
+    ArrayCreate what = world.plan();
+    c.edit(world, what);
+    auto made = world.run(Array::create(world.context, std::move(what), &world.authority));
+    ASSERT_FALSE(made.ok()) << c.name;
+    EXPECT_EQ(made.code(), c.code) << c.name;
+    EXPECT_NE(made.status().text().find(c.text), std::string::npos) << made.status().text();
+    for (auto& drive : world.drives) EXPECT_EQ(drive->writes, 0u) << c.name;
+    EXPECT_TRUE(world.authority.records.empty());
+  }
+}
+
+TEST(Array, ADriveInUseIsRefusedUnlessForced) {
+  World world;
+  ASSERT_OK(world.create());
+  ASSERT_OK(world.stop());
+  Status again = world.create();
+  EXPECT_EQ(again.code(), Code::k_already_exists);
+  EXPECT_NE(again.text().find("drive0 is member 0 of array \"db\""), std::string::npos);
+  ArrayCreate what = world.plan();
+  what.force = true;
+  auto made = world.run(Array::create(world.context, std::move(what), &world.authority));
+  ASSERT_OK(made.status());
+  world.array = std::move(made).value();
+}
+
+Task<Code> superblock_code(FakeDrive* drive) { co_return (co_await read_superblock(drive)).code(); }
+
+// EIO once at each I/O of create: it fails cleanly and leaves no array behind.
+TEST(Array, CreateFailsCleanlyAtEveryStep) {
+  int runs = 0;
+  for (int fail_at = 0;; ++fail_at) {
+    World world;
+    int seen = 0;
+    bool injected = false;
+    for (auto& drive : world.drives) {
+      drive->fault = [&](const io::IoRequest& io) {
+        if (io.op == io::IoOp::kRead || seen++ != fail_at) return Status();
+        injected = true;
+        return error(Code::k_io_error, "planted");
+      };
+    }
+    Status status = world.create();
+    for (auto& drive : world.drives) drive->fault = nullptr;
+    if (!injected) {
+      EXPECT_TRUE(status.ok()) << status.to_string();
+      break;
+    }
+    if (status.ok()) {
+      // After the record was there: the array lives with it.
+      EXPECT_EQ(world.authority.records.size(), 1u);
+      break;
+    }
+    ++runs;
+    EXPECT_EQ(status.code(), Code::k_io_error) << status.to_string();
+    EXPECT_TRUE(world.authority.records.empty());
+    for (auto& drive : world.drives) {
+      EXPECT_EQ(world.run(superblock_code(drive.get())), Code::k_not_found) << fail_at;
+    }
+    ASSERT_OK(world.create());
+  }
+  EXPECT_GE(runs, 10);
+}
+
+}  // namespace
+}  // namespace bb::raid
