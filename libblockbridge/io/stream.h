@@ -46,6 +46,8 @@ class Stream {
   virtual Task<void> close() = 0;
 
   virtual const std::string& peer() const = 0;  // for messages
+  // "host:port" of our end, empty where there is none.
+  virtual std::string local() const { return {}; }
 
   struct Op;
   Op recv_some(Bytes into);      // -> Result<size_t>

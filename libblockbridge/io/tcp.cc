@@ -28,6 +28,8 @@ struct SocketAddress {
   const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&storage); }
 };
 
+std::string describe(const SocketAddress& address);
+
 Status lost(const std::string& peer, int number) {
   return error(Code::k_unavailable, "{}: connection lost: {}", peer, std::strerror(number));
 }
@@ -120,6 +122,14 @@ class SocketStream final : public Stream {
   }
 
   const std::string& peer() const override { return peer_; }
+
+  std::string local() const override {
+    SocketAddress address;
+    address.length = sizeof address.storage;
+    bool known =
+        getsockname(fd_, reinterpret_cast<sockaddr*>(&address.storage), &address.length) == 0;
+    return known && address.family() != AF_UNIX ? describe(address) : std::string();
+  }
 
  private:
   struct Pending final : UringOp {

@@ -64,9 +64,9 @@ Status Target::listen() {
   for (const std::string& text : known) {
     Result<HostPort> at = HostPort::parse(text);
     if (!at.ok()) continue;  // a Unix socket, or a node's name: nothing to tell a Linux host
-    entries.push_back({.address = at->host,
+    bool any = at->host == "0.0.0.0" || at->host == "::";  // then: where each host reached us
+    entries.push_back({.address = any ? std::string() : at->host,
                        .port = std::to_string(at->port),
-                       .ipv6 = at->host.find(':') != std::string::npos,
                        .port_id = static_cast<uint16_t>(entries.size() + 1)});
   }
   core_.set_addresses(std::move(entries));

@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "base/units.h"
+#include "base/uri.h"
 
 namespace bb::io::nvme {
 namespace {
@@ -44,6 +45,8 @@ TargetConnection::TargetConnection(Loop& loop, TargetCore& core, BufferPool& poo
       started_ns_(loop.now_ns()),
       idle_(loop) {
   BB_CHECK(receive_ != nullptr, "out of memory for {} bytes", kReceiveBytes);
+  Result<HostPort> local = HostPort::parse(stream_->local());
+  if (local.ok()) queue_.set_local_host(local->host);
   pump_.owner = this;
   pump_.run = [](Work* work) {
     TargetConnection* owner = static_cast<Pump*>(work)->owner;

@@ -218,7 +218,7 @@ bool Controller::log_page(LogId id, LogData* data) {
     }
     case LogId::kDiscovery:
       if (!discovery()) return false;
-      *data = core_.discovery_log(host_);
+      *data = core_.discovery_log(host_, local_host);
       return true;
     case LogId::kSmart: {
       if (discovery()) return false;

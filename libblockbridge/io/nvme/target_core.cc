@@ -141,6 +141,7 @@ ConnectAnswer TargetCore::connect_admin(TargetQueue& queue, const ConnectCommand
   Controller* controller = controllers_.back().get();
   controller->heard(now_ns);
   controller->connected_ns = now_ns;
+  controller->local_host = queue.local_host();
   controller->queues.assign(size_t{1} + limits_.io_queues, nullptr);
   controller->queues[0] = &queue;
   return {.result = id, .controller = controller};
@@ -206,11 +207,14 @@ void TargetCore::expire(uint64_t now_ns) {
                   "no keep alive in time");
 }
 
-LogData TargetCore::discovery_log(const HostIdentity& host) const {
+LogData TargetCore::discovery_log(const HostIdentity& host, const std::string& local_host) const {
   std::vector<DiscoveryEntry> entries;
   for (const auto& [nqn, subsystem] : subsystems_) {
     if (!subsystem->allows(host.host_nqn)) continue;
     for (DiscoveryEntry entry : addresses_) {
+      if (entry.address.empty()) entry.address = local_host;
+      if (entry.address.empty()) continue;
+      entry.ipv6 = entry.address.find(':') != std::string::npos;
       entry.subsystem_nqn = nqn;
       entry.admin_queue_size = limits_.admin_queue_depth;
       entries.push_back(std::move(entry));

@@ -127,6 +127,7 @@ class Controller {
   uint16_t granted_queues = 0;       // I/O queues
   Counters counters;
   uint64_t connected_ns = 0;
+  std::string local_host;  // where the host reached us
 
  private:
   ControllerInfo info() const;
@@ -185,7 +186,8 @@ class TargetCore {
   void expire(uint64_t now_ns);  // those whose keep alive ran out
   const std::vector<std::unique_ptr<Controller>>& controllers() const { return controllers_; }
 
-  LogData discovery_log(const HostIdentity& host) const;
+  // What `host` may see. Entries without an address of their own name `local_host`.
+  LogData discovery_log(const HostIdentity& host, const std::string& local_host) const;
   uint32_t controllers_ended = 0;
 
  private:

@@ -59,6 +59,9 @@ class TargetQueue {
   Controller* controller() const { return controller_; }
   uint16_t queue_id() const { return queue_id_; }
   Digests digests() const { return out_format_.digests; }
+  // The address the host dialled, for the discovery log.
+  void set_local_host(std::string host) { local_host_ = std::move(host); }
+  const std::string& local_host() const { return local_host_; }
   uint32_t slots() const { return static_cast<uint32_t>(slots_.size()); }
 
   // From the controller.
@@ -135,6 +138,7 @@ class TargetQueue {
   bool terminating_ = false;
   bool closing_ = false;
   std::string close_reason_;
+  std::string local_host_;
 };
 
 }  // namespace bb::io::nvme

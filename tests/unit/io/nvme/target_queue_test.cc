@@ -195,6 +195,13 @@ TEST_F(TargetQueueTest, Discovery) {
   EXPECT_EQ(found->entries[0].subsystem_nqn, test::kNqn);
   EXPECT_EQ(found->entries[0].address, "192.0.2.1");
   EXPECT_EQ(found->entries[0].port, "4420");
+  core.set_addresses({{.port = "4420", .port_id = 1}});  // listening on any address
+  link->target.queue.controller()->local_host = "2001:db8::1";
+  link->ask(HostWire::admin(AdminOpcode::kGetLogPage, 0x70u | (511u << 16), 2048));
+  found = decode_discovery_log(link->seen.data);
+  ASSERT_EQ(found->entries.size(), 1u);
+  EXPECT_EQ(found->entries[0].address, "2001:db8::1");
+  EXPECT_TRUE(found->entries[0].ipv6);
   Sqe events = HostWire::admin(AdminOpcode::kSetFeatures, 0x0b, 0);
   events.cdw11 = kEventConfigDiscovery;
   link->ask(events);
