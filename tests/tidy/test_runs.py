@@ -4,6 +4,7 @@
 import argparse
 import json
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -74,6 +75,7 @@ def fuzz(build, words):
     parser = argparse.ArgumentParser(prog="./dev fuzz")
     parser.add_argument("--seconds", type=int, default=60)
     parser.add_argument("names", nargs="*", metavar="NAME")
+    parser.add_argument("--runs", type=int, help="stop after so many executions instead")
     options = parser.parse_args(words)
     programs = {pathlib.Path(path).name: pathlib.Path(build, path) for path in fuzzers(build)}
     wanted = [n if n.startswith("fuzz-") else "fuzz-" + n for n in options.names] or list(
@@ -86,31 +88,43 @@ def fuzz(build, words):
             file=sys.stderr,
         )
         return 2
-    failed = [n for n in wanted if not fuzz_one(build, n, programs[n].resolve(), options.seconds)]
+    failed = [n for n in wanted if not fuzz_one(build, n, programs[n].resolve(), options)]
     print(f"{len(wanted) - len(failed)} passed, {len(failed)} failed, 0 skipped")
     return 1 if failed else 0
 
 
-def fuzz_one(build, name, program, seconds):
+def fuzz_one(build, name, program, options):
     short = name.removeprefix("fuzz-")
     kept = pathlib.Path("tests/fuzz/corpus", short)
     fresh = pathlib.Path(build, "corpus", short)
     findings = pathlib.Path(build, "findings")
+    log = pathlib.Path(build, "logs", f"{name}.log")
     for folder in (kept, fresh, findings):
         folder.mkdir(parents=True, exist_ok=True)
-    print(f"==> {name} for {seconds} s", flush=True)
-    run = subprocess.run(
-        [program, f"-max_total_time={seconds}", f"-artifact_prefix={findings}/{short}-",
-         "-print_final_stats=1", "-timeout=10", "-rss_limit_mb=2048", "-verbosity=0", fresh, kept],
-        check=False,
-    )  # fmt: skip
+    limit = f"-runs={options.runs}" if options.runs else f"-max_total_time={options.seconds}"
+    print(f"==> {name} {limit} ... ", end="", flush=True)
+    limits = [limit, "-timeout=10", "-rss_limit_mb=2048", "-print_final_stats=1"]
+    with open(log, "wb") as output:
+        run = subprocess.run(
+            [program, *limits, f"-artifact_prefix={findings}/{short}-", fresh, kept],
+            stdout=output, stderr=output, check=False,
+        )  # fmt: skip
+    text = log.read_text(errors="replace")
     if run.returncode != 0:
-        print(f"dev: {name} failed; its input is in {findings}", file=sys.stderr)
+        print(f"failed\n{text[-4000:]}")
+        print(
+            f"dev: {name} failed: the log is {log}, the input is in {findings}", file=sys.stderr
+        )
         return False
+    executions = re.search(r"number_of_executed_units:\s*(\d+)", text)
     before = sum(1 for _ in kept.iterdir())
-    subprocess.run([program, "-merge=1", "-verbosity=0", kept, fresh], check=True)
-    print(f"    {sum(1 for _ in kept.iterdir()) - before} new inputs kept in {kept}")
+    with open(log, "ab") as output:
+        subprocess.run(
+            [program, "-merge=1", kept, fresh], stdout=output, stderr=output, check=True
+        )
     shutil.rmtree(fresh)
+    more = sum(1 for _ in kept.iterdir()) - before
+    print(f"{executions.group(1)} executions, {more} new inputs kept in {kept}", flush=True)
     return True
 
 
