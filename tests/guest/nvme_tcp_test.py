@@ -138,6 +138,11 @@ def run(options, folder):
     try:
         Scenario(target, boot, options.long).run()
         target.stop()
+        if (
+            disk := target.disk
+        ):  # what the guest wrote last must be a sound filesystem in the file
+            subprocess.run(["/sbin/e2fsck", "-fn", disk], check=True, capture_output=True)
+            print("  e2fsck of the file behind the target", flush=True)
     except (AssertionError, GuestError, ValueError, KeyError):
         print(f"\ntarget says:\n{target.tail()}", flush=True)
         raise

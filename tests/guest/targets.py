@@ -3,6 +3,7 @@
 
 The reference proves the harness: a step that fails against both is a fault of the step.
 """
+import os
 import pathlib
 import re
 import select
@@ -36,11 +37,17 @@ class OurTarget:
         program = pathlib.Path(build_dir, "programs/bb-serve").resolve()
         if not program.exists():
             raise Unavailable(f"no program {program.name} in {program.parent}")
-        disk = pathlib.Path(folder, "disk.img")
-        with open(disk, "wb") as file:
+        self.disk = pathlib.Path(folder, "disk.img")
+        with open(self.disk, "wb") as file:
             file.truncate(256 * MIB)
         sizes = [256 * MIB, 64 * MIB]
-        command = [program, "--device", f"file:{disk}", "--device", f"mem:{sizes[1] // MIB}M"]
+        command = [
+            program,
+            "--device",
+            f"file:{self.disk}",
+            "--device",
+            f"mem:{sizes[1] // MIB}M",
+        ]
         command += ["--nvme-tcp", "127.0.0.1:0", "--digest", "on" if digests else "off"]
         command += ["--allow-host", HOSTS[0], "--allow-host", HOSTS[1]]
         self.log = open(pathlib.Path(folder, "target.log"), "w+", encoding="utf-8")
@@ -48,28 +55,25 @@ class OurTarget:
             command, stdout=subprocess.PIPE, stderr=self.log, text=True
         )
         try:
-            lines = self._until_ready()
+            text = self._until_ready()
         except BaseException:
             self.process.kill()
             raise
-        found = re.findall(r"^export nvme-tcp \S+?:(\d+) (\S+)$", "\n".join(lines), re.M)
-        assert len(found) == 2, f"two exports were asked for, and bb-serve says: {lines}"
+        found = re.findall(r"^export nvme-tcp \S+?:(\d+) (\S+)$", text, re.M)
+        assert len(found) == 2, f"two exports were asked for, and bb-serve says: {text}"
         self.exports = [Export(int(p), nqn, size) for (p, nqn), size in zip(found, sizes)]
 
     def _until_ready(self):
-        """The lines up to "ready nvme-tcp" and whatever follows within a moment."""
-        lines, end, ready = [], time.monotonic() + 20, False
-        while select.select([self.process.stdout], [], [], 0.5)[0]:
-            line = self.process.stdout.readline()
-            if not line:
-                break
-            lines.append(line.rstrip("\n"))
-            ready = ready or line.startswith("ready nvme-tcp")
-            exports = sum(text.startswith("export ") for text in lines)
-            if ready and exports == 2:
-                return lines
-        assert ready and time.monotonic() < end, f"bb-serve is not ready: {lines} {self.tail()}"
-        return lines
+        """The lines up to "ready nvme-tcp", which bb-serve prints last."""
+        text, end = "", time.monotonic() + 20
+        while not re.search(r"^ready nvme-tcp .*\n", text, re.M):
+            left = max(0, end - time.monotonic())
+            if not select.select([self.process.stdout], [], [], left)[0]:
+                raise AssertionError(f"bb-serve is not ready after 20 s: {text} {self.tail()}")
+            data = os.read(self.process.stdout.fileno(), 4096)
+            assert data, f"bb-serve ended before it was ready: {text} {self.tail()}"
+            text += data.decode()
+        return text
 
     def tail(self):
         self.log.seek(0)
@@ -97,6 +101,8 @@ class ReferenceTarget:
 
     name, has_compare, out_of_range = "nvmet", False, "NVMe status"
     host_refused = r"Connect for subsystem .* is not allowed|failed to connect queue: 0"
+
+    disk = None
 
     def __init__(self, image):
         with socket.create_server(("127.0.0.1", 0)) as probe:
