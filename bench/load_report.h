@@ -44,6 +44,7 @@ class LoadReport {
   }
   bool over() const { return over_; }
   void add(uint64_t at_ns, uint64_t latency_ns) {
+    ++total_;
     if (at_ns < count_from_ns_) return;
     if (latencies_ns_.empty()) {
       first_ns_ = at_ns;
@@ -60,10 +61,9 @@ class LoadReport {
     double seconds = static_cast<double>(last_ns_ - first_ns_) / 1e9;
     std::printf(
         "{\"iops\": %.0f, \"p50_us\": %.2f, \"p99_us\": %.2f, \"client_cpu_us\": %.3f, "
-        "\"count\": %zu, \"from_ns\": %llu, \"to_ns\": %llu}\n",
+        "\"count\": %zu, \"total\": %llu}\n",
         static_cast<double>(count - 1) / seconds, percentile(0.5), percentile(0.99),
-        cpu * 1e6 / static_cast<double>(count), count, static_cast<unsigned long long>(first_ns_),
-        static_cast<unsigned long long>(last_ns_));
+        cpu * 1e6 / static_cast<double>(count), count, static_cast<unsigned long long>(total_));
   }
 
  private:
@@ -78,6 +78,7 @@ class LoadReport {
   uint64_t end_ns_;
   uint64_t first_ns_ = 0;
   uint64_t last_ns_ = 0;
+  uint64_t total_ = 0;  // with the warm-up
   double cpu_before_ = 0;
   bool over_ = false;
   std::vector<uint32_t> latencies_ns_;

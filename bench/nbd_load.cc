@@ -88,9 +88,12 @@ int run(const Options& options) {
   bb::bench::LoadReport report(options.seconds);
   size_t begin = 0;
   size_t end = 0;
-  while (!report.over()) {
+  size_t in_flight = 0;
+  // Ends in order, with nothing in flight and a goodbye: some servers do not survive less.
+  while (!report.over() || in_flight > 0) {
     uint64_t now = bb::bench::now_ns();
     size_t count = 0;
+    if (report.over()) free.clear();
     for (uint64_t cookie : free) {
       sent_ns[cookie] = now;
       encode_request({.command = writes ? Command::kWrite : Command::kRead,
@@ -99,6 +102,7 @@ int run(const Options& options) {
                       .length_bytes = kBlock},
                      out.data() + request_bytes * count++);
     }
+    in_flight += count;
     free.clear();
     send_all(to.fd, out.data(), request_bytes * count);
     std::memmove(in.data(), in.data() + begin, end - begin);
@@ -117,9 +121,12 @@ int run(const Options& options) {
         return 1;
       }
       report.add(now, now - sent_ns[cookie]);
+      --in_flight;
       free.push_back(cookie);
     }
   }
+  encode_request({.command = Command::kDisconnect}, out.data());
+  send_all(to.fd, out.data(), kRequestBytes);
   report.print();
   close(to.fd);
   return 0;

@@ -39,13 +39,14 @@ void set_no_delay(int fd) {
   setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
 }
 
-void send_all(int fd, const char* from, size_t length) {
+bool send_all(int fd, const char* from, size_t length) {
   while (length > 0) {
     ssize_t sent = send(fd, from, length, MSG_NOSIGNAL);
-    if (sent <= 0) die("send");
+    if (sent <= 0) return false;
     from += sent;
     length -= static_cast<size_t>(sent);
   }
+  return true;
 }
 
 // One client after another; answers as many as have arrived with one send.
@@ -71,7 +72,7 @@ int serve(const Options& options) {
       pending += static_cast<size_t>(got);
       size_t whole = pending / options.request_bytes;
       pending -= whole * options.request_bytes;
-      if (whole > 0) send_all(fd, out.data(), whole * options.answer_bytes);
+      if (!send_all(fd, out.data(), whole * options.answer_bytes)) break;  // the client has left
     }
     close(fd);
   }
@@ -93,7 +94,7 @@ int load(const Options& options) {
   while (!report.over()) {
     uint64_t now = bb::bench::now_ns();
     for (size_t i = 0; i < free; ++i) sent_ns[sent++ % options.depth] = now;
-    send_all(fd, out.data(), free * options.request_bytes);
+    if (!send_all(fd, out.data(), free * options.request_bytes)) die("send");
     ssize_t got = recv(fd, in.data(), in.size(), 0);
     if (got <= 0) die("recv");
     pending += static_cast<size_t>(got);

@@ -106,7 +106,7 @@ size_t Handshake::feed_one(ConstBytes in, std::span<const ExportInfo> exports,
   if (load_be<uint64_t>(in.data()) != kOptionMagic) return close("an option without its magic");
   auto option = static_cast<Option>(load_be<uint32_t>(in.data() + 8));
   uint32_t length = load_be<uint32_t>(in.data() + 12);
-  if (++options_ > kOptionsMax) {
+  if (options_ >= kOptionsMax) {
     return close(fmt::format("more than {} options in one handshake", kOptionsMax));
   }
   if (length > kSkippedOptionMax) {
@@ -114,12 +114,14 @@ size_t Handshake::feed_one(ConstBytes in, std::span<const ExportInfo> exports,
   }
   if (length > kOptionDataMax) {
     if (option == Option::kExportName) return close("an export name too long");
+    ++options_;
     skip_bytes_ = length;
     reply(out, option, OptionReply::kErrTooBig,
           fmt::format("{} bytes of option data (limit {})", length, kOptionDataMax));
     return kOptionHeaderBytes;
   }
   if (in.size() < kOptionHeaderBytes + length) return 0;
+  ++options_;  // here, not above: an option that comes in pieces is one
   answer(option, in.subspan(kOptionHeaderBytes, length), exports, out);
   return kOptionHeaderBytes + length;
 }

@@ -172,6 +172,15 @@ TEST(NbdHandshake, RefusalsLeaveTheHagglingOpen) {
   }
 }
 
+// Found by fuzz-nbd: an option that came in many pieces was counted as many.
+TEST(NbdHandshake, AnOptionInPiecesIsOneOption) {
+  Handshake handshake;
+  std::string data = info_data("one", std::vector<uint16_t>(1000, 3));
+  auto list = replies(trickle(handshake, Script().flags(3).option(Option::kInfo, data)));
+  ASSERT_EQ(list.size(), 3u);
+  EXPECT_EQ(handshake.state(), Handshake::State::kHaggling);
+}
+
 TEST(NbdHandshake, NoMetaContextIsOffered) {
   Handshake handshake;
   auto list = replies(
