@@ -8,6 +8,7 @@
 #include "base/prng.h"
 #include "io/device_uri.h"
 #include "io/nbd/wire.h"
+#include "io/nvme/command.h"
 #include "io/nvme/pdu.h"
 #include "io/runtime.h"
 
