@@ -157,6 +157,7 @@ class ArrayCore {
   io::Task<Status> read(io::IoRequest* request);
   io::Task<Status> read_any(io::IoRequest* request, uint64_t* tried_mask, Member** served);
   io::Task<Status> read_unequal(io::IoRequest* request);
+  io::Task<Status> equalise(io::IoRequest* request, bool* again);
   io::Task<void> repair(io::IoRequest* request, uint64_t members_mask);
   bool has_unequal(RegionRange regions) const;
 

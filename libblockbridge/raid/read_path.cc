@@ -111,8 +111,19 @@ io::Task<void> ArrayCore::repair(io::IoRequest* request, uint64_t members_mask) 
 io::Task<Status> ArrayCore::read_unequal(io::IoRequest* request) {
   RangeHold hold(*this, request->offset_bytes, request->length_bytes, LockMode::kExclusive);
   co_await hold;
-  // The copy is a write: its bits are durable first.
-  BB_CO_TRY(co_await persist(geometry_.range_of(request->offset_bytes, request->length_bytes)));
+  // The copy is a write, and its range may reach into a clean region: its bits are durable first.
+  RegionRange regions = geometry_.range_of(request->offset_bytes, request->length_bytes);
+  intent_.begin(regions);
+  Status status = co_await persist(regions);
+  bool again = status.ok();
+  while (again) status = co_await equalise(request, &again);
+  intent_.end(regions);
+  co_return status;
+}
+
+// `again`: the source was lost on the way, another may do.
+io::Task<Status> ArrayCore::equalise(io::IoRequest* request, bool* again) {
+  *again = false;
   uint64_t bad_mask = 0;
   Member* source = nullptr;
   BB_CO_TRY(co_await read_any(request, &bad_mask, &source));
@@ -137,7 +148,10 @@ io::Task<Status> ArrayCore::read_unequal(io::IoRequest* request) {
       suspect(*leg.member, leg.status.to_string());
     }
   }
-  if (!source->required()) co_return fail(Code::k_unavailable, "the source of a copy was lost");
+  if (!source->required()) {
+    *again = true;
+    co_return fail(Code::k_unavailable, "the source of a copy was lost");
+  }
   BB_CO_TRY(co_await settle(ok_mask));
   Result<uint64_t> flushed = co_await flush_members();
   co_return flushed.status();
