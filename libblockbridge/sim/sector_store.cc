@@ -81,7 +81,10 @@ void SectorStore::put_sector(uint64_t offset_bytes, const std::byte* from, bool 
       unflushed_pages_.push_back(offset_bytes / kPage);
     }
   }
-  page.unreadable &= static_cast<uint8_t>(~bit);
+  if ((page.unreadable & bit) != 0) {
+    page.unreadable &= static_cast<uint8_t>(~bit);
+    --unreadable_;
+  }
   if (from == nullptr) {
     std::memset(page.current + within, 0, kSector);
   } else {
@@ -133,7 +136,10 @@ void SectorStore::flip_bit(uint64_t offset_bytes, uint32_t bit) {
 }
 
 void SectorStore::make_unreadable(uint64_t offset_bytes) {
-  obtain(offset_bytes).unreadable |= bit_of(offset_bytes);
+  Page& page = obtain(offset_bytes);
+  if ((page.unreadable & bit_of(offset_bytes)) != 0) return;
+  page.unreadable |= bit_of(offset_bytes);
+  ++unreadable_;
 }
 
 uint64_t SectorStore::unflushed_sectors() const {

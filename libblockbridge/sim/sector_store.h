@@ -48,6 +48,7 @@ class SectorStore {
   void flip_bit(uint64_t offset_bytes, uint32_t bit);  // bit rot: of both layers
   void make_unreadable(uint64_t offset_bytes);
   uint64_t unflushed_sectors() const;
+  uint64_t unreadable_sectors() const { return unreadable_; }
 
  private:
   Page* find(uint64_t offset_bytes) const { return pages_[offset_bytes / kPageBytes].get(); }
@@ -59,6 +60,7 @@ class SectorStore {
   std::vector<std::unique_ptr<Page>> pages_;
   std::vector<uint64_t> used_pages_;
   std::vector<uint64_t> unflushed_pages_;
+  uint64_t unreadable_ = 0;
 };
 
 }  // namespace bb::sim

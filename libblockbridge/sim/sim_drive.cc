@@ -107,7 +107,7 @@ Status SimDrive::apply(io::IoRequest& request) {
       if (prng_.chance(faults_.flush_error_one_in)) {
         return error(Code::k_io_error, "{}: flush failed", options_.name);
       }
-      medium_.flush();
+      if (!options_.lies_about_flush) medium_.flush();
       return {};
   }
   return {};
@@ -137,7 +137,7 @@ Status SimDrive::apply_write(io::IoRequest& request) {
     offset = prng_.below(places + 1) * options_.block_size_bytes;
   }
   bool fails = prng_.chance(faults_.write_error_one_in);
-  bool durable = request.fua || !options_.volatile_cache;
+  bool durable = !options_.lies_about_flush && (request.fua || !options_.volatile_cache);
   buffer_.assign(request.length_bytes, std::byte{0});
   if (request.op == io::IoOp::kWrite) io::iov_gather(request.iov, request.iov_count, 0, buffer_);
   uint64_t mode = fails ? prng_.below(3) : 0;  // 0 all of it, 1 nothing, 2 some sectors

@@ -22,6 +22,7 @@ struct SimDriveOptions {
   bool discard = true;
   uint64_t latency_min_ns = 20'000;
   uint64_t latency_max_ns = 400'000;
+  bool lies_about_flush = false;  // a canary: flush and FUA make nothing durable
 };
 
 // Faults at random, each once in that many requests; 0 is never. A fault budget is kept by whoever

@@ -151,6 +151,12 @@ void SimNet::consumed(SimConnection& connection, uint32_t from, size_t length) {
 }
 
 void SimNet::end_of_stream(SimConnection& connection, uint32_t from) {
+  SimPipe& pipe = connection.pipe[from];
+  if (!options_.deliver_after_shutdown) {
+    pipe.chunks.clear();
+    pipe.buffer.resize(pipe.head + pipe.arrived);
+    world_.disarm(pipe.alarm);
+  }
   if (connection.end[1 - from] != nullptr) push(connection, from, 0);
 }
 

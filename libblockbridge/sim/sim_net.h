@@ -24,7 +24,9 @@ struct SimNetOptions {
   uint64_t retransmit_ns = 200'000'000;
   uint32_t reset_one_in = 0;      // the connection breaks, both ends are told
   uint32_t half_open_one_in = 0;  // the connection breaks, nobody is told
-  uint32_t flip_one_in = 0;       // one bit of the chunk changes
+  // Closing a connection does not call back what is on its way: it may arrive much later.
+  bool deliver_after_shutdown = true;
+  uint32_t flip_one_in = 0;  // one bit of the chunk changes
 };
 
 // A network of named nodes. A node attaches once each time it starts and gets an io::Network.

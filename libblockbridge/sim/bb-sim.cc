@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+// bb-sim: runs the real code in a simulated world. docs/SIMULATOR.md
+#include <CLI/CLI.hpp>
+#include <csignal>
+#include <ctime>
+
+#include "base/log.h"
+#include "sim/campaign.h"
+
+namespace bb::sim {
+namespace {
+
+struct Arguments {
+  uint64_t runs = 0;
+  uint64_t seed = 0;
+  uint64_t first_seed = 1;
+  uint64_t seconds = 0;
+  bool trace = false;
+  bool trace_hash = false;
+  bool verbose = false;
+  bool above_budget = false;
+  bool no_digests = false;
+  bool stale_data = false;
+  std::string only;
+};
+
+void add_run_options(CLI::App* app, Arguments& arguments) {
+  app->add_option("--runs", arguments.runs, "how many runs, with one seed after the other");
+  app->add_option("--seed", arguments.seed, "repeat the one run of this seed");
+  app->add_option("--first-seed", arguments.first_seed, "the seed of the first run")
+      ->capture_default_str();
+  app->add_option("--seconds", arguments.seconds, "no new run after that much time");
+  app->add_flag("--trace", arguments.trace, "print every event of the run");
+  app->add_flag("--trace-hash", arguments.trace_hash, "print seed, hash and number of events");
+  app->add_flag("--log", arguments.verbose, "let the code under test write its log");
+}
+
+Campaign campaign_of(const Arguments& arguments, CampaignKind kind) {
+  Campaign campaign;
+  campaign.kind = kind;
+  campaign.first_seed = arguments.seed != 0 ? arguments.seed : arguments.first_seed;
+  campaign.runs = arguments.seed != 0 ? 1 : arguments.runs;
+  if (campaign.runs == 0) campaign.runs = arguments.seconds != 0 ? UINT64_MAX : 100;
+  campaign.seconds = arguments.seconds;
+  campaign.trace = arguments.trace;
+  campaign.trace_hash = arguments.trace_hash;
+  campaign.above_budget = arguments.above_budget;
+  campaign.digests = !arguments.no_digests;
+  campaign.stale_data = arguments.stale_data;
+  return campaign;
+}
+
+int run(int argc, char** argv) {
+  CLI::App app{
+      "Runs arrays and sessions in a simulated world; a failure prints the line that "
+      "repeats it.",
+      "bb-sim"};
+  app.require_subcommand(1);
+  Arguments arguments;
+  CLI::App* array =
+      app.add_subcommand("array", "mirrored arrays: crashes, drive faults, takeovers");
+  CLI::App* session = app.add_subcommand("session", "initiator and target over a bad network");
+  CLI::App* canary =
+      app.add_subcommand("canary", "wrong wiring on purpose: exit 0 if all is found");
+  CLI::App* mutants = app.add_subcommand("mutants", "planted bugs: exit 0 if each is found");
+  for (CLI::App* sub : {array, session}) add_run_options(sub, arguments);
+  for (CLI::App* sub : {canary, mutants}) {
+    sub->add_option("--runs", arguments.runs, "the most runs for each");
+    sub->add_option("--only", arguments.only, "the one of this name");
+  }
+  array->add_flag("--above-budget", arguments.above_budget,
+                  "more faults than the redundancy bears: errors, never wrong data");
+  session->add_flag("--no-digests", arguments.no_digests, "without header and data digests");
+  session->add_flag("--stale-data", arguments.stale_data,
+                    "what a closed connection had sent may arrive late (finds an open problem)");
+  CLI11_PARSE(app, argc, argv);
+
+  set_log_level(arguments.verbose ? LogLevel::kDebug : LogLevel::kOff);
+  if (array->parsed()) return run_campaign(campaign_of(arguments, CampaignKind::kArray));
+  if (session->parsed()) return run_campaign(campaign_of(arguments, CampaignKind::kSession));
+  if (canary->parsed()) return run_canaries(arguments.runs, arguments.only);
+  return run_mutants(arguments.runs, arguments.only);
+}
+
+}  // namespace
+}  // namespace bb::sim
+
+int main(int argc, char** argv) { return bb::sim::run(argc, argv); }

@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "sim/campaign.h"
+
+#include <fmt/format.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstring>
+#include <ctime>
+
+#include "base/mutant.h"
+
+namespace bb::sim {
+namespace {
+
+constexpr int kCaught = 42;              // a child of canary or mutants that found something
+constexpr unsigned kRunSecondsMax = 60;  // of real time; a run takes milliseconds
+
+// What a signal handler needs to tell which run it was.
+struct Now {
+  CampaignKind kind;
+  uint64_t seed;
+  uint64_t runs;
+  bool above_budget;
+  bool digests;
+  bool stale_data;
+  bool hunting;  // a failure is what is wanted
+};
+Now now;
+
+std::string repeat_line(const Now& run) {
+  return fmt::format("bb-sim {} --seed {}{}{}",
+                     run.kind == CampaignKind::kArray ? "array" : "session", run.seed,
+                     run.above_budget ? " --above-budget" : "",
+                     run.digests ? "" : " --no-digests") +
+         (run.stale_data ? " --stale-data" : "");
+}
+
+// The code under test aborted, crashed or spins. The process is lost; formatting is still worth a
+// try, because the line is all one has.
+void on_signal(int number) {
+  signal(SIGABRT, SIG_DFL);
+  const char* what = number == SIGALRM ? "hangs" : strsignal(number);
+  if (now.hunting) {
+    fmt::print("caught at seed {} after {} runs ({})\n", now.seed, now.runs, what);
+    std::fflush(stdout);
+    _exit(kCaught);
+  }
+  fmt::print("FAILED: {}: {}\n", repeat_line(now), what);
+  std::fflush(stdout);
+  _exit(1);
+}
+
+void catch_signals() {
+  for (int number : {SIGABRT, SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGALRM}) signal(number, on_signal);
+}
+
+double cpu_seconds() {
+  timespec at{};
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &at);
+  return static_cast<double>(at.tv_sec) + static_cast<double>(at.tv_nsec) * 1e-9;
+}
+
+RunResult run_one(const RunOptions& options) {
+  alarm(kRunSecondsMax);
+  RunResult result = now.kind == CampaignKind::kArray ? run_array(options) : run_session(options);
+  alarm(0);
+  return result;
+}
+
+void print_summary(const Campaign& campaign, uint64_t runs, double seconds, const RunStats& total) {
+  fmt::print("{} {} runs, seeds {} to {}, {:.1f} s of CPU time, {:.2f} ms a run: no violation\n",
+             runs, campaign.kind == CampaignKind::kArray ? "array" : "session", campaign.first_seed,
+             campaign.first_seed + runs - 1, seconds, seconds * 1e3 / static_cast<double>(runs));
+  fmt::print("  {} host operations ({} errors), {} sectors checked, {} steps\n", total.host_ops,
+             total.host_errors, total.sectors_checked, total.steps);
+  if (campaign.kind == CampaignKind::kArray) {
+    fmt::print("  {} dataplane crashes, {} takeovers, {} drive faults, {} drive power losses\n",
+               total.crashes, total.takeovers, total.drive_faults, total.power_losses);
+    fmt::print("  {} replacements, {} membership commits, {} fenced\n", total.replacements,
+               total.commits, total.fenced);
+  } else {
+    fmt::print("  {} crashes, {} reconnects, {} digest errors\n", total.crashes, total.reconnects,
+               total.digest_errors);
+  }
+}
+
+// One child process for each thing to be found, because a mutant may take the process with it.
+bool hunt(std::string_view name, std::string_view what, uint64_t runs_max, CampaignKind kind,
+          RunOptions options, Mutant mutant) {
+  fmt::print("{:<24} {:<60} ", name, what);
+  std::fflush(stdout);
+  pid_t child = fork();
+  if (child == 0) {
+    catch_signals();
+    signal(SIGPIPE, SIG_IGN);
+    SectorStore::Pool pool;
+    options.pool = &pool;
+#if defined(BB_MUTANTS) && BB_MUTANTS
+    active_mutant = mutant;
+#else
+    (void)mutant;
+#endif
+    for (uint64_t run = 1; run <= runs_max; ++run) {
+      options.seed = run;
+      now = {.kind = kind, .seed = run, .runs = run, .hunting = true};
+      RunResult result = run_one(options);
+      if (result.violation.empty()) continue;
+      fmt::print("caught at seed {} after {} runs\n", run, run);
+      if (getenv("BB_SIM_SHOW") != nullptr) fmt::print("    {}\n", result.violation);
+      std::fflush(stdout);
+      _exit(kCaught);
+    }
+    _exit(0);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  if (WIFEXITED(status) && WEXITSTATUS(status) == kCaught) return true;
+  fmt::print("NOT CAUGHT in {} runs\n", runs_max);
+  return false;
+}
+
+}  // namespace
+
+int run_campaign(const Campaign& campaign) {
+  catch_signals();
+  SectorStore::Pool pool;
+  RunOptions options;
+  options.pool = &pool;
+  options.above_budget = campaign.above_budget;
+  options.digests = campaign.digests;
+  options.stale_data = campaign.stale_data;
+  options.trace_to = campaign.trace ? stdout : nullptr;
+  RunStats total;
+  double start = cpu_seconds();
+  uint64_t runs = 0;
+  for (; runs < campaign.runs; ++runs) {
+    if (campaign.seconds != 0 && cpu_seconds() - start >= static_cast<double>(campaign.seconds)) {
+      break;
+    }
+    options.seed = campaign.first_seed + runs;
+    now = {.kind = campaign.kind,
+           .seed = options.seed,
+           .runs = runs + 1,
+           .above_budget = campaign.above_budget,
+           .digests = campaign.digests,
+           .stale_data = campaign.stale_data,
+           .hunting = false};
+    RunResult result = run_one(options);
+    if (campaign.trace_hash) {
+      fmt::print("seed {} trace {:016x} events {}\n", options.seed, result.trace_hash,
+                 result.events);
+    }
+    if (!result.violation.empty()) {
+      fmt::print("{}\nFAILED: {}\n", result.violation, repeat_line(now));
+      std::fflush(stdout);
+      _exit(1);  // the run stands still in the middle; nothing is taken apart
+    }
+    total.add(result.stats);
+  }
+  if (runs > 0) print_summary(campaign, runs, cpu_seconds() - start, total);
+  return 0;
+}
+
+int run_canaries(uint64_t runs_max, const std::string& only) {
+  struct Row {
+    Canary canary;
+    const char* name;
+    const char* what;
+  };
+  constexpr Row kRows[] = {
+      {Canary::kLyingFlush, "lying-flush", "drives acknowledge a flush and do nothing"},
+      {Canary::kLostWrites, "lost-writes", "drives acknowledge writes and drop them"},
+      {Canary::kForgetCommit, "forget-commit", "the authority forgets a commit at a crash"},
+  };
+  bool all = true;
+  for (const Row& row : kRows) {
+    if (!only.empty() && only != row.name) continue;
+    RunOptions options;
+    options.canary = row.canary;
+    bool caught = hunt(row.name, row.what, runs_max != 0 ? runs_max : 2000, CampaignKind::kArray,
+                       options, Mutant::kNone);
+    all = all && caught;
+  }
+  return all ? 0 : 1;
+}
+
+int run_mutants(uint64_t runs_max, const std::string& only) {
+#if defined(BB_MUTANTS) && BB_MUTANTS
+  bool all = true;
+  for (const MutantRow& row : kMutants) {
+    if (!only.empty() && only != row.name) continue;
+    bool caught = hunt(row.name, row.what, runs_max != 0 ? runs_max : 20'000, CampaignKind::kArray,
+                       RunOptions{}, row.mutant);
+    all = all && caught;
+  }
+  return all ? 0 : 1;
+#else
+  (void)runs_max;
+  (void)only;
+  fmt::print(stderr, "bb-sim: this build has no mutants in it: run bb-sim-mutants mutants\n");
+  return 2;
+#endif
+}
+
+}  // namespace bb::sim
