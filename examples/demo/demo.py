@@ -178,14 +178,14 @@ def run(cluster, folder):
         f"no I/O error; the array is {info['state']}, version {info['version']}: {info['reason']}"
     )
 
-    dirty = info["dirty_regions"] * info["region_bytes"]
+    dirty = info["dirty_regions"] * info["region_size_bytes"]
     step(f"starting {beta.name} again; {mib(dirty)} were marked dirty while it was away")
     beta.start()
     info = wait_until(cluster, lambda i: in_sync(i) == 3, "resync ", 120)
     copied = info["resync"]["done_bytes"]
     detail(
         f"bitmap resync copied {mib(copied)} of {mib(dirty)} dirty,"
-        f" of {mib(info['size_bytes'])} in the array"
+        f" of {mib(info['capacity_bytes'])} in the array"
     )
     if copied == 0 or copied > dirty * 1.1:
         raise DemoError(f"the resync copied {copied} bytes for {dirty} dirty ones")

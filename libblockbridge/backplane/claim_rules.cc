@@ -67,6 +67,9 @@ Result<ClaimDecision> decide_release(const Claim& now, const ReleaseRequest& req
       return error(Code::k_permission_denied,
                    "the drive is owned by {}; only its owner, or a forced release, frees it",
                    describe_owner(now));
+    if (now.array != request.array)
+      return error(Code::k_permission_denied, "the drive is in use by array \"{}\" ({})",
+                   now.array_name, now.array.to_string());
     if (request.epoch < now.epoch)
       return error(Code::k_fenced,
                    "release with epoch {}, and the drive has been claimed with epoch {}",

@@ -38,11 +38,13 @@ Result<ClaimDecision> decide_claim(const Claim& now, const ClaimRequest& request
 
 struct ReleaseRequest {
   Uuid owner;
+  Uuid array;  // that uses the drive: an owner's array never frees the drive of another one
   uint64_t epoch = 0;
   bool force = false;  // another's claim too: that owner loses access at once
 };
 
-// PERMISSION_DENIED (another owner), FENCED (an older epoch). Releasing a free drive is well.
+// PERMISSION_DENIED (another owner or array), FENCED (an older epoch). Releasing a free drive is
+// well.
 Result<ClaimDecision> decide_release(const Claim& now, const ReleaseRequest& request);
 
 // The NVMe host identifier a claim connects with: first half of the owner's uuid, then the epoch,

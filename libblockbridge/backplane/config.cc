@@ -79,6 +79,7 @@ Result<DiskNodeConfig> parse_disknode_config(std::string_view text, std::string_
   config.enclosure = map.text("enclosure", false, kNodeNameMaxBytes);
   config.listen = map.texts("listen", kConfigListMax);
   config.control = map.text("control", true);
+  config.insecure_control = map.boolean("insecure_control");
   config.hosts = map.texts("hosts", kConfigListMax);
   BB_TRY(parse_drives(map, &config.drives));
   BB_TRY(map.finish());

@@ -27,6 +27,7 @@ struct DiskNodeConfig {
   std::string enclosure;            // default: the name
   std::vector<std::string> listen;  // NVMe/TCP addresses
   std::string control;              // address of the control channel
+  bool insecure_control = false;    // the control channel may leave this machine, without TLS
   std::vector<std::string> hosts;   // NQNs that may reach free drives
   std::vector<DriveConfig> drives;
 };

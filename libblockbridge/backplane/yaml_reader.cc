@@ -87,6 +87,13 @@ uint64_t YamlMap::size_bytes(std::string_view key) {
   return *size;
 }
 
+bool YamlMap::boolean(std::string_view key) {
+  std::string value = text(key);
+  if (!value.empty() && value != "true" && value != "false")
+    fail(take(key, false), fmt::format("\"{}\" is neither true nor false", key));
+  return value == "true";
+}
+
 std::vector<std::string> YamlMap::texts(std::string_view key, size_t max) {
   YAML::Node node = take(key, false);
   std::vector<std::string> values;

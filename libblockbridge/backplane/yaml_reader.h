@@ -20,6 +20,7 @@ class YamlMap {
 
   std::string text(std::string_view key, bool required = false, size_t max_bytes = 1024);
   uint64_t size_bytes(std::string_view key);
+  bool boolean(std::string_view key);                                // false when absent
   std::vector<std::string> texts(std::string_view key, size_t max);  // a list, or one value
   std::vector<YamlMap> maps(std::string_view key, size_t max, bool required = false);
 

@@ -83,8 +83,13 @@ TEST(ClaimRules, Release) {
   };
   const Case cases[] = {
       {"free", {}, {.owner = kUs, .epoch = 1}, Code::k_ok, false},
-      {"ours", owned(3), {.owner = kUs, .epoch = 3}, Code::k_ok, true},
-      {"ours, older", owned(3), {.owner = kUs, .epoch = 2}, Code::k_fenced, false},
+      {"ours", owned(3), {.owner = kUs, .array = kDb, .epoch = 3}, Code::k_ok, true},
+      {"another array's",
+       owned(3),
+       {.owner = kUs, .array = kLog, .epoch = 3},
+       Code::k_permission_denied,
+       false},
+      {"ours, older", owned(3), {.owner = kUs, .array = kDb, .epoch = 2}, Code::k_fenced, false},
       {"theirs", owned(3), {.owner = kThem, .epoch = 9}, Code::k_permission_denied, false},
       {"forced", owned(3), {.owner = kThem, .force = true}, Code::k_ok, true},
   };

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+// Publishes drives: arguments, configuration, ready line, drain on SIGTERM.
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "backplane/disk_node.h"
+#include "common/command_line.h"
+#include "common/daemon.h"
+#include "common/failure.h"
+#include "common/stop_signals.h"
+#include "io/runtime.h"
+
+namespace bb::program {
+namespace {
+
+constexpr const char* kProgram = "bb-disknode";
+
+io::Task<Status> serve(io::Context context, backplane::DiskNodeConfig config,
+                       StopSignals* signals) {
+  std::string name = config.name;
+  auto daemon = co_await backplane::DiskNode::start(context, std::move(config));
+  if (!daemon.ok()) co_return daemon.status();
+  announce_ready(fmt::format("ready disknode {} nvme-tcp {} control {}", name,
+                             fmt::join((*daemon)->nvme_addresses(), ","),
+                             fmt::join((*daemon)->control_addresses(), ",")));
+  co_await signals->stop().wait();
+  announce_stopping();
+  co_await (*daemon)->stop();
+  co_return Status();
+}
+
+int run(int argc, char** argv) {
+  std::string path;
+  std::string log_level = "info";
+  bool check = false;
+  CLI::App app("Publishes drives over NVMe/TCP until SIGTERM", kProgram);
+  app.add_option("config,--config", path, "configuration, YAML")->required();
+  app.add_flag("--check", check, "only say whether the configuration is right");
+  app.add_option("--log-level", log_level, "debug, info, warn, error or off")
+      ->capture_default_str();
+  if (auto ended = parse_command_line(app, argc, argv)) return *ended;
+  auto level = parse_log_level(log_level);
+  if (!level.ok()) return fail(kProgram, level.status());
+  set_log_level(*level);
+
+  auto text = read_config_file(path, backplane::kConfigTextMaxBytes);
+  if (!text.ok()) return fail(kProgram, text.status());
+  auto config = backplane::parse_disknode_config(*text, path);
+  if (!config.ok()) return fail(kProgram, config.status());
+  if (check) {
+    fmt::print("{}: right\n", path);
+    return 0;
+  }
+  auto runtime = io::Runtime::create(false);
+  if (!runtime.ok()) return fail(kProgram, runtime.status());
+  StopSignals signals((*runtime)->reactor());
+  Status status = (*runtime)->reactor().block_on(
+      serve((*runtime)->context(), std::move(config).value(), &signals));
+  return status.ok() ? 0 : fail(kProgram, status);
+}
+
+}  // namespace
+}  // namespace bb::program
+
+int main(int argc, char** argv) { return bb::program::run(argc, argv); }
