@@ -105,20 +105,28 @@ def read_again(guest, disk):
 
 
 def reset_under_load(guest, disk, controller, resets=2):
-    """`nvme reset` while data is written; nothing may be lost."""
+    """`nvme reset` while data is written, again and again; every write must succeed."""
     guest.run(
         f"""
 dd if=/dev/urandom of=/tmp/load bs=1M count=12 2>/dev/null
-( dd if=/tmp/load of={disk} bs=64k oflag=direct conv=notrunc 2>/tmp/dd.log
-  echo $? >/tmp/dd.code ) &
+rm -f /tmp/stop; echo 0 >/tmp/rounds
+(
+  while [ ! -e /tmp/stop ]; do
+    dd if=/tmp/load of={disk} bs=64k oflag=direct conv=notrunc 2>/tmp/dd.log || exit
+    echo $(($(cat /tmp/rounds) + 1)) >/tmp/rounds
+  done
+  echo whole >/tmp/stop
+) &
 for n in $(seq {resets}); do sleep 0.4; nvme reset {controller}; done
+echo >/tmp/stop
 wait
-[ "$(cat /tmp/dd.code)" = 0 ] || {{ cat /tmp/dd.log; exit 1; }}
+[ "$(cat /tmp/stop)" = whole ] || {{ cat /tmp/dd.log; exit 1; }}
+[ "$(cat /tmp/rounds)" -ge 1 ]
 echo 3 >/proc/sys/vm/drop_caches
 cmp -n $((12 << 20)) /tmp/load {disk}
 rm /tmp/load
 """,
-        120,
+        180,
     )
 
 
