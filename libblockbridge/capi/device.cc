@@ -151,11 +151,13 @@ void bb_device_open_async(bb_runtime* runtime, const char* uri, bb_device_opened
     done(arg, BB_INVALID_ARGUMENT, "bb_device_open_async: an argument is NULL", nullptr);
     return;
   }
+  runtime->children.fetch_add(1);  // what is being opened lives in the runtime already
   runtime->runtime->start(
       [runtime, text = std::string(uri)] {
         return bb::io::open_device(runtime->runtime->context(), text);
       },
       [runtime, done, arg](Opened opened) {
+        runtime->children.fetch_sub(1);
         bb_device* device = opened.ok() ? adopt(runtime, std::move(opened).value()) : nullptr;
         Status status = device != nullptr ? Status() : opened.status();
         done(arg, static_cast<int>(status.code()), status.text().c_str(), device);

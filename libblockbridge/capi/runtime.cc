@@ -28,7 +28,8 @@ int invalid(std::string_view text) {
 }
 
 Status may_block(bb_runtime* runtime) {
-  if (runtime->runtime->own_thread() && runtime->runtime->on_loop_thread()) {
+  io::Runtime& inner = *runtime->runtime;
+  if (inner.own_thread() ? inner.on_loop_thread() : inner.reactor().inside()) {
     return error(
         Code::k_bad_state,
         "a blocking call from within a callback would wait for itself: use the _async call");
@@ -117,6 +118,10 @@ int bb_runtime_poll(bb_runtime* runtime) {
   if (runtime->runtime->own_thread()) {
     return capi::code_of(
         bb::error(Code::k_bad_state, "bb_runtime_poll: the runtime has its own thread"));
+  }
+  if (runtime->runtime->reactor().inside()) {
+    return capi::code_of(
+        bb::error(Code::k_bad_state, "bb_runtime_poll: called from within a callback"));
   }
   runtime->runtime->reactor().run_once(false);
   runtime->runtime->reactor().prepare_poll();

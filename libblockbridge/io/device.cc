@@ -67,9 +67,15 @@ void Device::submit(IoRequest& request) {
 void Device::set_state(DeviceState state) {
   if (state_ == state) return;
   state_ = state;
-  for (auto it = watchers_.begin(); it != watchers_.end();) {
-    DeviceWatcher& watcher = *it++;  // it may unwatch itself
-    watcher.on_device_state(*this, state);
+  // One told may unwatch itself or another, or change the state again: no iterator is kept, and
+  // whoever is told later is told what is so by then.
+  Watchers untold;
+  untold.swap(watchers_);
+  while (!untold.empty()) {
+    DeviceWatcher& watcher = untold.front();
+    untold.pop_front();
+    watchers_.push_back(watcher);
+    watcher.on_device_state(*this, state_);
   }
 }
 

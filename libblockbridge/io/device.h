@@ -105,7 +105,9 @@ class Device {
 
   DeviceState state_ = DeviceState::kReady;
   uint64_t incarnation_ = 1;
-  boost::intrusive::list<DeviceWatcher, boost::intrusive::constant_time_size<false>> watchers_;
+  using Watchers =
+      boost::intrusive::list<DeviceWatcher, boost::intrusive::constant_time_size<false>>;
+  Watchers watchers_;
 };
 
 struct Device::Io : IoRequest {

@@ -19,11 +19,8 @@ struct SchemeRow {
   Opener open;
 };
 constexpr SchemeRow kSchemes[] = {
-    {"fault", open_fault_device},
-    {"file", open_file_device},
-    {"mem", open_mem_device},
-    {"null", open_null_device},
-    {"nvme-tcp", nvme::open_nvme_device},
+    {"fault", open_fault_device}, {"file", open_file_device},           {"mem", open_mem_device},
+    {"null", open_null_device},   {"nvme-tcp", nvme::open_nvme_device},
 };
 
 }  // namespace

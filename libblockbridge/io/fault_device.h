@@ -33,7 +33,7 @@ struct FaultRule {
   static constexpr uint32_t kAll = kReads | kChanges | kFlushes;
 
   FaultKind kind = FaultKind::kError;
-  uint32_t ops = kAll;  // those that make no sense for the kind are left out
+  uint32_t ops = kAll;       // those that make no sense for the kind are left out
   uint64_t begin_bytes = 0;  // flushes have no range: they match whatever it is
   uint64_t end_bytes = UINT64_MAX;
   uint32_t numerator = 1;  // probability numerator / denominator

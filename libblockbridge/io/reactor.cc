@@ -198,6 +198,9 @@ void Reactor::enter(bool wait) {
 // wait: nothing that could end what the driver waits for may run before enter(). What the work
 // submits goes to the kernel with the next entry, all at once.
 bool Reactor::run_once(bool wait) {
+  // Completions that are being handed out would be handed out again.
+  BB_CHECK(!inside_, "the loop was entered from something it runs");
+  inside_ = true;
   start();
   if (ring_event_fd_ >= 0) {  // heard: silence the bell before looking, so that no ring is missed
     uint64_t count = 0;
@@ -209,6 +212,7 @@ bool Reactor::run_once(bool wait) {
   take_remote();
   fire_timers();
   run_ready();
+  inside_ = false;
   return true;
 }
 
@@ -225,8 +229,14 @@ void Reactor::stop() {
 
 Result<int> Reactor::poll_fd() {
   start();
-  if (epoll_fd_ < 0) BB_TRY(make_poll_fd());
-  return epoll_fd_;
+  if (epoll_fd_ >= 0) return epoll_fd_;
+  Status made = make_poll_fd();
+  if (made.ok()) return epoll_fd_;
+  for (int* fd : {&epoll_fd_, &ring_event_fd_, &timer_fd_}) {  // or half of it passes for a whole
+    if (*fd >= 0) ::close(*fd);
+    *fd = -1;
+  }
+  return made;
 }
 
 // Not the ring's own descriptor: with deferred completions the kernel does not wake its pollers,
@@ -238,14 +248,14 @@ Status Reactor::make_poll_fd() {
   if (epoll_fd_ < 0 || timer_fd_ < 0 || ring_event_fd_ < 0) {
     return error(Code::k_internal, "descriptors to poll: {}", std::strerror(errno));
   }
-  int rc = io_uring_register_eventfd(&ring_, ring_event_fd_);
-  if (rc < 0) return error(Code::k_internal, "io_uring: register eventfd: {}", std::strerror(-rc));
   for (int fd : {ring_event_fd_, timer_fd_}) {
     epoll_event event{.events = EPOLLIN, .data = {.fd = fd}};
     if (epoll_ctl(epoll_fd_, EPOLL_CTL_ADD, fd, &event) != 0) {
       return error(Code::k_internal, "epoll_ctl: {}", std::strerror(errno));
     }
   }
+  int rc = io_uring_register_eventfd(&ring_, ring_event_fd_);  // last: nothing has to undo it
+  if (rc < 0) return error(Code::k_internal, "io_uring: register eventfd: {}", std::strerror(-rc));
   prepare_poll();
   return {};
 }

@@ -32,7 +32,12 @@ class Reactor final : public Loop {
   void post_remote(Work& work) override;
   void arm(Timer& timer, uint64_t deadline_ns) override { timers_.arm(timer, deadline_ns); }
   void disarm(Timer& timer) override { timers_.disarm(timer); }
-  bool run_once(bool wait) override;
+  bool run_once(bool wait) override;       // never from something it runs
+  bool inside() const { return inside_; }  // in run_once() at this moment
+  // Work that was posted and has not run: an empty loop is not yet an idle one.
+  bool has_posted() const {
+    return !ready_.empty() || remote_.load(std::memory_order_acquire) != nullptr;
+  }
 
   void run();   // until stop()
   void stop();  // from any thread
@@ -64,6 +69,7 @@ class Reactor final : public Loop {
   io_uring ring_{};
   bool ring_made_ = false;
   bool started_ = false;
+  bool inside_ = false;
   bool deferred_ = false;  // completions appear only when we enter the kernel
   int wake_fd_ = -1;
   int epoll_fd_ = -1;

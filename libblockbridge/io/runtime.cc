@@ -18,12 +18,17 @@ Runtime::Runtime(std::unique_ptr<Reactor> reactor)
 // Until stopped, and then until the last task that was started has ended.
 void Runtime::serve() {
   reactor_->run();
-  while (started_.running() > 0) reactor_->run_once(true);
+  drain();
+}
+
+// What was posted a moment ago may be the start of a task.
+void Runtime::drain() {
+  while (started_.running() > 0 || reactor_->has_posted()) reactor_->run_once(true);
 }
 
 Runtime::~Runtime() {
   if (!own_thread()) {
-    while (started_.running() > 0) reactor_->run_once(true);
+    drain();
     return;
   }
   reactor_->stop();

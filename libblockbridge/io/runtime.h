@@ -38,6 +38,7 @@ class Runtime {
  private:
   explicit Runtime(std::unique_ptr<Reactor> reactor);
   void serve();
+  void drain();
 
   std::unique_ptr<Reactor> reactor_;
   Offload offload_;

@@ -49,7 +49,7 @@ struct Event::TimedWait : WaitQueue::Waiter {
     event.loop_.arm(alarm, alarm.deadline_ns);
   }
   bool await_resume() {
-    event.loop_.disarm(alarm);
+    if (loop != nullptr) loop->disarm(alarm);  // not event.loop_: the event may be gone by now
     return !expired;
   }
 };

@@ -412,7 +412,8 @@ class TcpNetwork final : public Network {
   static void remove_stale_socket(const SocketAddress& address, const std::string& path) {
     struct stat st{};
     if (::stat(path.c_str(), &st) != 0 || !S_ISSOCK(st.st_mode)) return;
-    int probe = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    // Not to wait for a listener whose queue is full: the loop must go on.
+    int probe = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (probe < 0) return;
     if (::connect(probe, address.get(), address.length) != 0 && errno == ECONNREFUSED) {
       ::unlink(path.c_str());

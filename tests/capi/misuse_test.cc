@@ -2,6 +2,7 @@
 // One case a misuse of the public interface, checking code and text: the C boundary trusts nobody.
 #include <blockbridge/blockbridge.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <future>
 #include <string>
@@ -147,6 +148,57 @@ TEST_F(Misuse, BlockingInsideACallback) {
   EXPECT_EQ(outcome.code, BB_BAD_STATE);
   EXPECT_EQ(outcome.text,
             "a blocking call from within a callback would wait for itself: use the _async call");
+}
+
+// The same where the host drives the loop: it would be entered twice, and hand out twice what it
+// is handing out.
+TEST(MisuseOfHostDriven, BlockingOrPollingInsideACallback) {
+  bb_runtime_options options = BB_RUNTIME_OPTIONS_INIT;
+  options.host_driven = 1;
+  struct Context {
+    bb_runtime* runtime = nullptr;
+    bb_device* device = nullptr;
+    Outcome flush{-1, ""};
+    Outcome poll{-1, ""};
+  } context;
+  ASSERT_EQ(bb_runtime_open(&options, &context.runtime), BB_OK);
+  std::string uri = "file:" + testing::TempDir() + "/bb-misuse.img?create=1&size=1M";
+  ASSERT_EQ(bb_device_open(context.runtime, uri.c_str(), &context.device), BB_OK);
+  bb_io io = BB_IO_INIT;
+  io.op = BB_IO_FLUSH;
+  io.arg = &context;
+  io.done = [](void* arg, int, const char*) {
+    auto* c = static_cast<Context*>(arg);
+    c->flush.code = bb_device_flush(c->device);
+    c->flush.text = bb_last_error();
+    c->poll.code = bb_runtime_poll(c->runtime);
+    c->poll.text = bb_last_error();
+  };
+  bb_device_submit(context.device, &io);
+  for (int i = 0; i < 5000 && context.poll.code < 0; ++i) {
+    ASSERT_EQ(bb_runtime_poll(context.runtime), BB_OK);
+    usleep(1000);
+  }
+  EXPECT_EQ(context.flush.code, BB_BAD_STATE);
+  EXPECT_EQ(context.flush.text,
+            "a blocking call from within a callback would wait for itself: use the _async call");
+  EXPECT_EQ(context.poll.code, BB_BAD_STATE);
+  EXPECT_EQ(context.poll.text, "bb_runtime_poll: called from within a callback");
+  EXPECT_EQ(bb_device_close(&context.device), BB_OK);
+  bb_runtime_close(&context.runtime);
+}
+
+TEST(MisuseDeath, ClosingARuntimeWhileADeviceOpens) {
+  testing::FLAGS_gtest_death_test_style = "threadsafe";
+  auto close_early = [] {
+    bb_runtime_options options = BB_RUNTIME_OPTIONS_INIT;
+    options.host_driven = 1;
+    bb_runtime* runtime = nullptr;
+    bb_runtime_open(&options, &runtime);
+    bb_device_open_async(runtime, "mem:1M", [](void*, int, const char*, bb_device*) {}, nullptr);
+    bb_runtime_close(&runtime);
+  };
+  EXPECT_DEATH(close_early(), "1 objects still live in the runtime");
 }
 
 TEST(MisuseDeath, ClosingARuntimeInUse) {

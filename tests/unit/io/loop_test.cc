@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 #include <poll.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <cstring>
@@ -134,6 +136,26 @@ TEST(Reactor, CanBeDrivenByAHostsOwnLoop) {
   EXPECT_TRUE(remote.ran);
 }
 
+// A descriptor that could be made by half only used to be taken for whole at the second call.
+TEST(Reactor, PollDescriptorAfterTheLimitOfFiles) {
+  World world;
+  world.reactor->run_once(false);
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  int next = dup(0);
+  close(next);
+  rlimit tight = before;
+  tight.rlim_cur = static_cast<rlim_t>(next) + 1;  // for one descriptor of three
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &tight), 0);
+  auto refused = world.reactor->poll_fd();
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+  EXPECT_EQ(refused.code(), Code::k_internal);
+  auto fd = world.reactor->poll_fd();
+  ASSERT_TRUE(fd.ok()) << fd.status().to_string();
+  pollfd one{.fd = *fd, .events = POLLIN, .revents = 0};
+  EXPECT_EQ(poll(&one, 1, 2000), 1) << "nothing rings it";
+}
+
 Task<std::vector<int>> offload_in_order(World* world) {
   std::vector<int> order;
   std::thread::id here = std::this_thread::get_id();
@@ -258,6 +280,26 @@ Task<int> race_of_event_and_deadline(Loop* loop) {
 TEST(Event, SetAndDeadlineAtOnceWakeOnce) {
   World world;
   EXPECT_LE(world.run(race_of_event_and_deadline(world.reactor.get())), 300);
+}
+
+Task<void> note_wait(Event* event, uint64_t deadline_ns, bool* set) {
+  *set = co_await event->wait_until(deadline_ns);
+}
+Task<bool> set_and_drop(Loop* loop) {
+  auto event = std::make_unique<Event>(*loop);
+  TaskGroup group(*loop);
+  bool set = false;
+  group.spawn(note_wait(event.get(), loop->now_ns() + 1'000'000'000, &set));
+  event->set();
+  event.reset();  // before the one that waited has run
+  co_await group.join();
+  co_return set;
+}
+
+// Found by reading: the woken side used to ask the event for its loop.
+TEST(Event, MayBeGoneBeforeTheOneItWokeRuns) {
+  World world;
+  EXPECT_TRUE(world.run(set_and_drop(world.reactor.get())));
 }
 
 }  // namespace

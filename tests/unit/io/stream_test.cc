@@ -200,5 +200,30 @@ TEST(Listener, AUnixSocketInUseIsNotStolen) {
   EXPECT_NE(::access(path.c_str(), F_OK), 0) << "the socket file stays behind";
 }
 
+// Whether someone still listens on the path is asked without waiting: a listener whose queue of
+// connections is full used to stop the whole loop.
+TEST(Listener, AListenerTooBusyToAnswerIsAListener) {
+  World world;
+  std::string path = fmt::format("/tmp/bb-stream-busy-{}.sock", getpid());
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
+  auto* at = reinterpret_cast<const sockaddr*>(&address);
+  int busy = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  ASSERT_EQ(::bind(busy, at, sizeof address), 0);
+  ASSERT_EQ(::listen(busy, 0), 0);
+  std::vector<int> queued;
+  do {  // until there is no room
+    queued.push_back(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  } while (::connect(queued.back(), at, sizeof address) == 0 && queued.size() < 100);
+  EXPECT_EQ(errno, EAGAIN);
+  alarm(20);  // it would wait without an end
+  EXPECT_EQ(world.network->listen({"unix:" + path}).code(), Code::k_already_exists);
+  alarm(0);
+  for (int fd : queued) ::close(fd);
+  ::close(busy);
+  ::unlink(path.c_str());
+}
+
 }  // namespace
 }  // namespace bb::io
