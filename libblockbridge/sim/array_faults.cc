@@ -38,6 +38,8 @@ void ArrayWorld::refresh_budget() {
     if (!slot.tainted || slot.fault_active || !in_sync) continue;
     if (slot.drive->medium().unreadable_sectors() > 0) continue;
     if (world_.now_ns() < slot.quiet_from_ns) continue;
+    // Its removal is on its way: in-sync by the record now, and perhaps not in a moment.
+    if (slot.fail_epoch != 0 && authority_.record().epoch <= slot.fail_epoch) continue;
     if (slot.needs_rejoin && member->generation <= slot.version) continue;
     if (life_ == nullptr || life_->array == nullptr || life_->node.paused()) continue;
     for (const raid::ArrayMemberInfo& info : life_->array->describe().members) {
@@ -218,6 +220,10 @@ io::Task<void> ArrayWorld::wait_for_commit() {
 // The dataplane dies (all_power: the whole site) and is started again.
 io::Task<void> ArrayWorld::restart_after_crash(bool all_power) {
   if (prng_.chance(3)) co_await wait_for_commit();
+  co_await crash_and_restart(all_power);
+}
+
+io::Task<void> ArrayWorld::crash_and_restart(bool all_power) {
   crash(std::move(life_));
   if (options_.canary == Canary::kForgetCommit) authority_.forget_last_commit();
   if (all_power) {
@@ -286,9 +292,43 @@ io::Task<void> ArrayWorld::fail_by_hand() {
   const raid::MemberRecord* member = member_of(slot);
   if (member == nullptr || !may_fault(slot)) co_return;
   if (member->state == raid::MemberState::kRemoved) co_return;
+  if (slots_[slot].fail_epoch == life_->epoch) co_return;  // one at a time
   strike(slot, false);
+  slots_[slot].fail_epoch = life_->epoch;
   note("fail by hand", slot);
-  life_->admin.spawn(run_fail(life_.get(), member->uuid));
+  life_->admin.spawn(run_fail(life_.get(), member->uuid, slot));
+}
+
+// Somebody recovered: it has just been committed.
+io::Task<bool> ArrayWorld::wait_for_promotion() {
+  uint64_t deadline = world_.now_ns() + 3'000 * kMs;
+  uint32_t before = authority_.record().count(raid::MemberState::kInSync);
+  while (world_.now_ns() < deadline) {
+    co_await world_.sleep_for(50'000);
+    uint32_t now = authority_.record().count(raid::MemberState::kInSync);
+    if (now > before) co_return true;
+    before = now;
+  }
+  co_return false;
+}
+
+// A member goes, the host writes, the member is copied onto and called in-sync; in that moment the
+// whole site loses power. All that the record now trusts must have been durable before.
+io::Task<void> ArrayWorld::lose_power_at_promotion() {
+  refresh_budget();
+  if (life_ == nullptr || life_->array == nullptr) (void)co_await start_with_retries();
+  if (life_ == nullptr || life_->array == nullptr) co_return;
+  note("promotion wanted");
+  ops_left_ += prng_.between(20, 60);
+  for (uint32_t i = 0; i < workers_; ++i) {
+    life_->hosts.spawn(host_worker(life_.get(), prng_.fork()));
+  }
+  co_await fail_by_hand();
+  bool promoted = co_await wait_for_promotion();
+  if (!promoted || life_ == nullptr) co_return;
+  co_await world_.sleep_for(duration(0, 2 * kMs));
+  refresh_budget();
+  if (life_ != nullptr) co_await crash_and_restart(true);
 }
 
 // Which drives answer a dataplane that starts: within the budget a whole one is among them.
@@ -349,6 +389,8 @@ io::Task<void> ArrayWorld::nemesis() {
     refresh_budget();
     co_await one_action();
   }
+  // At the end, so that what came before is the same whether a run has it or not.
+  if (options_.seed % 3 == 0) co_await lose_power_at_promotion();
 }
 
 }  // namespace bb::sim

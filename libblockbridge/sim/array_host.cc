@@ -159,10 +159,16 @@ io::Task<void> ArrayWorld::run_replace(Life* life, Uuid old, size_t fresh) {
   --life->commands;
 }
 
-io::Task<void> ArrayWorld::run_fail(Life* life, Uuid member) {
+io::Task<void> ArrayWorld::run_fail(Life* life, Uuid member, size_t slot) {
   ++life->commands;
   Status status = co_await life->array->fail_member(member, "by hand");
   note("fail done", static_cast<uint64_t>(status.code()));
+  // Only these answers are certain; after any other the commit may still come, until a later epoch.
+  bool certain =
+      status.ok() || status.code() == Code::k_bad_state || status.code() == Code::k_not_found;
+  if (certain && !life->crashed && slots_[slot].fail_epoch == life->epoch) {
+    slots_[slot].fail_epoch = 0;
+  }
   --life->commands;
 }
 

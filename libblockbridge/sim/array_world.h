@@ -37,6 +37,7 @@ class ArrayWorld {
     uint64_t quiet_from_ns = 0;  // requests hit by the fault have ended by then
     bool lost_power = false;     // … and unflushed writes, since `lost_version`
     uint64_t lost_version = 0;
+    uint64_t fail_epoch = 0;  // of the life that may yet have its removal committed; 0: none
   };
 
   // A dataplane from start to crash or close.
@@ -98,7 +99,7 @@ class ArrayWorld {
   io::Task<void> heal_member(Life* life, size_t slot, const raid::ArrayMemberInfo* info);
 
   io::Task<void> run_replace(Life* life, Uuid old, size_t fresh);
-  io::Task<void> run_fail(Life* life, Uuid member);
+  io::Task<void> run_fail(Life* life, Uuid member, size_t slot);
 
   // array_faults.cc: what goes wrong
   void refresh_budget();
@@ -117,6 +118,9 @@ class ArrayWorld {
   io::Task<void> disturb_authority(uint64_t duration_ns);
   io::Task<void> wait_for_commit();
   io::Task<void> restart_after_crash(bool all_power);
+  io::Task<void> crash_and_restart(bool all_power);
+  io::Task<void> lose_power_at_promotion();
+  io::Task<bool> wait_for_promotion();
   io::Task<void> take_over();
   io::Task<void> replace_drive();
   io::Task<void> fail_by_hand();

@@ -5,10 +5,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <csignal>
 #include <cstring>
 #include <ctime>
 
+#include "base/check.h"
 #include "base/mutant.h"
 
 namespace bb::sim {
@@ -25,7 +27,8 @@ struct Now {
   bool above_budget;
   bool digests;
   bool stale_data;
-  bool hunting;  // a failure is what is wanted
+  bool hunting;   // a failure is what is wanted
+  int tell = -1;  // where a hunting process writes the seed that failed
 };
 Now now;
 
@@ -37,15 +40,18 @@ std::string repeat_line(const Now& run) {
          (run.stale_data ? " --stale-data" : "");
 }
 
+[[noreturn]] void tell_and_exit() {
+  ssize_t written = write(now.tell, &now.seed, sizeof(now.seed));
+  _exit(written == sizeof(now.seed) ? kCaught : 1);
+}
+
 // The code under test aborted, crashed or spins. The process is lost; formatting is still worth a
 // try, because the line is all one has.
 void on_signal(int number) {
   signal(SIGABRT, SIG_DFL);
   const char* what = number == SIGALRM ? "hangs" : strsignal(number);
   if (now.hunting) {
-    fmt::print("caught at seed {} after {} runs ({})\n", now.seed, now.runs, what);
-    std::fflush(stdout);
-    _exit(kCaught);
+    tell_and_exit();
   }
   fmt::print("FAILED: {}: {}\n", repeat_line(now), what);
   std::fflush(stdout);
@@ -86,39 +92,99 @@ void print_summary(const Campaign& campaign, uint64_t runs, double seconds, cons
   }
 }
 
-// One child process for each thing to be found, because a mutant may take the process with it.
-bool hunt(std::string_view name, std::string_view what, uint64_t runs_max, CampaignKind kind,
-          RunOptions options, Mutant mutant) {
-  fmt::print("{:<24} {:<60} ", name, what);
+void set_mutant(Mutant mutant) {
+#if defined(BB_MUTANTS) && BB_MUTANTS
+  active_mutant = mutant;
+#else
+  (void)mutant;
+#endif
+}
+
+// In a child process, because a mutant may take the process with it.
+template <typename Body>
+int in_child(Body body) {
   std::fflush(stdout);
   pid_t child = fork();
+  BB_CHECK(child >= 0, "fork: {}", strerror(errno));
   if (child == 0) {
     catch_signals();
     signal(SIGPIPE, SIG_IGN);
-    SectorStore::Pool pool;
-    options.pool = &pool;
-#if defined(BB_MUTANTS) && BB_MUTANTS
-    active_mutant = mutant;
-#else
-    (void)mutant;
-#endif
-    for (uint64_t run = 1; run <= runs_max; ++run) {
-      options.seed = run;
-      now = {.kind = kind, .seed = run, .runs = run, .hunting = true};
-      RunResult result = run_one(options);
-      if (result.violation.empty()) continue;
-      fmt::print("caught at seed {} after {} runs\n", run, run);
-      if (getenv("BB_SIM_SHOW") != nullptr) fmt::print("    {}\n", result.violation);
-      std::fflush(stdout);
-      _exit(kCaught);
-    }
+    body();
+    std::fflush(stdout);
     _exit(0);
   }
   int status = 0;
   waitpid(child, &status, 0);
-  if (WIFEXITED(status) && WEXITSTATUS(status) == kCaught) return true;
-  fmt::print("NOT CAUGHT in {} runs\n", runs_max);
-  return false;
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+struct Catch {
+  uint64_t seed = 0;  // 0: nothing was found
+  int pipe[2] = {-1, -1};
+};
+
+// Runs seed after seed until one of them fails, and says which that was.
+Catch first_catch(uint64_t runs_max, CampaignKind kind, RunOptions options, Mutant mutant) {
+  Catch found;
+  BB_CHECK(pipe(found.pipe) == 0, "pipe: {}", strerror(errno));
+  int status = in_child([&] {
+    SectorStore::Pool pool;
+    options.pool = &pool;
+    set_mutant(mutant);
+    for (uint64_t run = 1; run <= runs_max; ++run) {
+      options.seed = run;
+      now = {.kind = kind, .seed = run, .runs = run, .hunting = true, .tell = found.pipe[1]};
+      RunResult result = run_one(options);
+      if (result.violation.empty()) continue;
+      if (getenv("BB_SIM_SHOW") != nullptr) fmt::print("    {}\n", result.violation);
+      std::fflush(stdout);
+      tell_and_exit();
+    }
+  });
+  close(found.pipe[1]);
+  if (status == kCaught) {
+    ssize_t length = read(found.pipe[0], &found.seed, sizeof(found.seed));
+    BB_CHECK(length == sizeof(found.seed), "a catch without its seed");
+  } else {
+    BB_CHECK(status == 0, "a hunting process ended with {}", status);
+  }
+  close(found.pipe[0]);
+  return found;
+}
+
+// A catch counts only when the same seed passes with nothing wrong in it: otherwise what was found
+// is something else.
+bool passes_unharmed(CampaignKind kind, RunOptions options, uint64_t seed) {
+  int status = in_child([&] {
+    SectorStore::Pool pool;
+    options.pool = &pool;
+    options.seed = seed;
+    options.canary = Canary::kNone;
+    set_mutant(Mutant::kNone);
+    now = {.kind = kind, .seed = seed, .runs = 1, .hunting = false};
+    RunResult result = run_one(options);
+    if (result.violation.empty()) return;
+    fmt::print("{}\n", result.violation);
+    std::fflush(stdout);
+    _exit(1);
+  });
+  return status == 0;
+}
+
+bool hunt(std::string_view name, std::string_view what, uint64_t runs_max, CampaignKind kind,
+          RunOptions options, Mutant mutant) {
+  fmt::print("{:<24} {:<60} ", name, what);
+  Catch found = first_catch(runs_max, kind, options, mutant);
+  if (found.seed == 0) {
+    fmt::print("NOT CAUGHT in {} runs\n", runs_max);
+    return false;
+  }
+  if (!passes_unharmed(kind, options, found.seed)) {
+    fmt::print("FALSE CATCH at seed {}: it fails without that too\n", found.seed);
+    return false;
+  }
+  fmt::print("caught at seed {}, which passes without it\n", found.seed);
+  return true;
 }
 
 }  // namespace
