@@ -118,6 +118,7 @@ def clang_tidy(options):
                 (cache / todo[file]).touch()
             else:
                 texts.append(result[1])
+                print(f"    clang-tidy: {file.relative_to(tree.ROOT)}: findings", flush=True)
     print(f"    clang-tidy: {len(todo) - unchecked} checked, {known} unchanged since they passed")
     if texts:
         return FAIL, "\n".join(texts)
@@ -135,7 +136,9 @@ CHECKS = [clang_format, shellcheck, source_rules, clang_tidy]
 def main():
     parser = argparse.ArgumentParser(prog="./dev lint")
     parser.add_argument("--build", type=pathlib.Path, default=tree.ROOT / "build")
-    parser.add_argument("--seconds", type=int, help="stop clang-tidy after so many seconds")
+    parser.add_argument(
+        "--seconds", type=int, default=600, help="stop clang-tidy after so many seconds; 0: never"
+    )
     parser.add_argument(
         "--record", type=pathlib.Path, help="write results as meson's testlog does"
     )

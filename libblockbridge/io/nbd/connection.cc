@@ -421,6 +421,7 @@ void Connection::flush() {
       iov_.push_back({.iov_base = slot->buffer, .iov_len = slot->request.length_bytes});
     }
   }
+  BB_CHECK(last != nullptr, "the first reply does not fit {} iovecs", kIovMax);
   ready_head_ = last->link;
   if (ready_head_ == nullptr) ready_tail_ = nullptr;
   last->link = nullptr;

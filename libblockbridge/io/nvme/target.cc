@@ -75,6 +75,7 @@ Status Target::listen() {
 
 std::vector<std::string> Target::addresses() const {
   std::vector<std::string> all;
+  all.reserve(listeners_.size());
   for (const auto& listener : listeners_) all.push_back(listener->local_address());
   return all;
 }

@@ -377,7 +377,8 @@ void Controller::told(size_t event) {
 
 bool Controller::take_event(uint32_t* event) {
   constexpr uint32_t kEnabledBy[] = {kEventConfigNamespace, kEventConfigDiscovery};
-  for (size_t i = 0; i < pending_.size(); ++i) {
+  static_assert(std::size(kEnabledBy) == std::tuple_size_v<decltype(pending_)>);
+  for (size_t i = 0; i < std::size(kEnabledBy); ++i) {
     if (pending_[i] == 0 || masked_[i] || (event_config_ & kEnabledBy[i]) == 0) continue;
     *event = std::exchange(pending_[i], 0);
     masked_[i] = true;
