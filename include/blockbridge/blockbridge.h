@@ -88,9 +88,9 @@ typedef struct bb_runtime_options {
  * BB_INVALID_ARGUMENT. Since 0.1. */
 BB_API int bb_runtime_open(const bb_runtime_options* options, bb_runtime** out);
 
-/* Ends the runtime. Aborts with a text when something that lives in it is still open: going on
- * would use freed memory. Since 0.1. */
-BB_API void bb_runtime_close(bb_runtime** runtime);
+/* Ends the runtime. Gives back BB_BAD_STATE, and ends nothing, while something that lives in it is
+ * open. Since 0.1. */
+BB_API int bb_runtime_close(bb_runtime** runtime);
 
 /* Host-driven only: a descriptor that is readable when bb_runtime_poll() has something to do. It
  * belongs to the runtime. Errors: BB_BAD_STATE (own thread). Since 0.1. */
@@ -177,6 +177,83 @@ typedef struct bb_io {
 /* Submits one I/O of at most transfer_max_bytes. Every error, of arguments too, arrives in
  * io->done, which must not be NULL. Since 0.1. */
 BB_API void bb_device_submit(bb_device* device, bb_io* io);
+
+/* ---- array: RAID 1 over devices ----------------------------------------------------------------
+ */
+
+typedef struct bb_array bb_array;
+
+typedef struct bb_array_options {
+  uint32_t struct_size;
+  uint32_t assume_clean; /* create: 1 = the members are known to be equal, no initial sync */
+  const char* name;      /* create: 1 to 64 bytes of letters, digits, - _ . */
+  const char* store;     /* where the membership is recorded: "file:/path/to/cluster.db" */
+  uint64_t region_bytes; /* create: bytes a bit of the write-intent bitmap covers; 0 = automatic */
+} bb_array_options;
+#define BB_ARRAY_OPTIONS_INIT {sizeof(bb_array_options), 0, NULL, NULL, 0}
+
+/* Makes a new mirror over two or more devices; what they held is lost. The devices are borrowed
+ * until bb_array_close(). Errors: BB_INVALID_ARGUMENT (too few, too small, unequal block size, the
+ * same twice), BB_ALREADY_EXISTS (a device belongs to another array, or the name is taken),
+ * BB_IO_ERROR, BB_UNAVAILABLE (store). After an error no array exists. Since 0.1. */
+BB_API int bb_array_create(bb_runtime* runtime, bb_device* const* members, size_t member_count,
+                           const bb_array_options* options, bb_array** out);
+
+/* Starts an existing array from whichever of its members are given, in any order. Only members that
+ * the store calls in-sync are read; others are listed as stale until readmitted. Errors:
+ * BB_NOT_FOUND (no member of an array, or not in this store), BB_BAD_STATE (no in-sync member is
+ * present: state "recover"), BB_FENCED, BB_CORRUPT. Since 0.1. */
+BB_API int bb_array_assemble(bb_runtime* runtime, bb_device* const* members, size_t member_count,
+                             const bb_array_options* options, bb_array** out);
+
+/* The array as a device for I/O and exports. Borrowed from the array: not closed by itself.
+ * Never NULL for an open array. Since 0.1. */
+BB_API bb_device* bb_array_device(bb_array* array);
+
+/* State as JSON text, stable keys: name, uuid, state, version, size_bytes, region_bytes,
+ * dirty_regions, resync {done_bytes, total_bytes}, members [{uuid, state, generation, detail}].
+ * `*json` is freed by bb_string_free. Since 0.1. */
+BB_API int bb_array_get_info(bb_array* array, char** json);
+BB_API void bb_string_free(char* text);
+
+/* Takes a member out (uuid from bb_array_get_info); readmits it with a resync of the dirty regions
+ * only. Errors: BB_NOT_FOUND, BB_BAD_STATE (the last in-sync member stays). Since 0.1. */
+BB_API int bb_array_fail_member(bb_array* array, const char* member_uuid);
+BB_API int bb_array_readmit_member(bb_array* array, const char* member_uuid);
+
+/* Waits until no resync runs. Errors: BB_TIMED_OUT after timeout_ms. Since 0.1. */
+BB_API int bb_array_wait_clean(bb_array* array, uint64_t timeout_ms);
+
+/* Stops the array cleanly. Gives back BB_BAD_STATE while an export uses it. Since 0.1. */
+BB_API int bb_array_close(bb_array** array);
+
+/* ---- export: a device for hosts, over NVMe/TCP or NBD
+ * -------------------------------------------- */
+
+typedef struct bb_export bb_export;
+
+typedef enum bb_export_kind { BB_EXPORT_NVME_TCP = 0, BB_EXPORT_NBD = 1 } bb_export_kind;
+
+typedef struct bb_export_options {
+  uint32_t struct_size;
+  uint32_t kind;      /* bb_export_kind */
+  const char* listen; /* "127.0.0.1:4420" (port 0: the system chooses), "unix:/path" (NBD) */
+  const char* name;   /* NBD: export name; NVMe/TCP: subsystem NQN, NULL = a new uuid's */
+  const char* const* allowed_hosts; /* NVMe/TCP: host NQNs; with count 0 every host */
+  size_t allowed_host_count;
+} bb_export_options;
+#define BB_EXPORT_OPTIONS_INIT {sizeof(bb_export_options), 0, NULL, NULL, NULL, 0}
+
+/* Offers `device` on the network; it is borrowed until bb_export_close(). Errors:
+ * BB_ALREADY_EXISTS (port in use), BB_INVALID_ARGUMENT, BB_PERMISSION_DENIED. Since 0.1. */
+BB_API int bb_export_start(bb_device* device, const bb_export_options* options, bb_export** out);
+
+/* A URI by which others reach it: "nvme-tcp://127.0.0.1:4420/NQN" or "nbd://127.0.0.1:10809/name".
+ * Valid until the export is closed. Since 0.1. */
+BB_API const char* bb_export_uri(bb_export* exported);
+
+/* Disconnects the hosts, waits for what they had in flight. Since 0.1. */
+BB_API int bb_export_close(bb_export** exported);
 
 #ifdef __cplusplus
 }

@@ -69,4 +69,6 @@ void on_loop(bb_runtime* runtime, Fn fn) {
   BB_CHECK(status.ok(), "{}", status.to_string());
 }
 
+char* copy_text(const std::string& text);  // for bb_string_free
+
 }  // namespace bb::capi

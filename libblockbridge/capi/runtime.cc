@@ -23,6 +23,8 @@ int code_of(const Status& status) {
   return static_cast<int>(status.code());
 }
 
+char* copy_text(const std::string& text) { return strdup(text.c_str()); }
+
 int invalid(std::string_view text) {
   return code_of(Status(Code::k_invalid_argument, std::string(text)));
 }
@@ -91,13 +93,19 @@ int bb_runtime_open(const bb_runtime_options* options, bb_runtime** out) {
   return BB_OK;
 }
 
-void bb_runtime_close(bb_runtime** runtime) {
-  if (runtime == nullptr || *runtime == nullptr) return;
+int bb_runtime_close(bb_runtime** runtime) {
+  if (runtime == nullptr || *runtime == nullptr) return BB_OK;
   int64_t children = (*runtime)->children.load();
-  BB_CHECK(children == 0,
-           "bb_runtime_close: {} objects still live in the runtime: close them first", children);
+  if (children != 0) {
+    return capi::code_of(bb::error(
+        Code::k_bad_state,
+        "bb_runtime_close: {} objects still live in the runtime: close them first", children));
+  }
+  Status blocked = capi::may_block(*runtime);
+  if (!blocked.ok()) return capi::code_of(blocked);
   delete *runtime;
   *runtime = nullptr;
+  return BB_OK;
 }
 
 int bb_runtime_fd(bb_runtime* runtime, int* fd) {
@@ -127,3 +135,5 @@ int bb_runtime_poll(bb_runtime* runtime) {
   runtime->runtime->reactor().prepare_poll();
   return BB_OK;
 }
+
+void bb_string_free(char* text) { std::free(text); }

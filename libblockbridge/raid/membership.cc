@@ -96,6 +96,14 @@ Status validate_record(const MembershipRecord& record) {
     return unlawful(record, "a name of {} bytes is not 1 to {} long", record.name.size(),
                     kNameMaxBytes);
   }
+  // A name becomes part of store keys, NBD export names and URIs.
+  auto allowed = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
+           c == '_' || c == '.';
+  };
+  if (!std::ranges::all_of(record.name, allowed)) {
+    return unlawful(record, "a name has only letters, digits, - _ and .");
+  }
   if (record.version == 0) return unlawful(record, "versions begin with 1");
   if (record.level != 1) return unlawful(record, "level {} is not known", record.level);
   if (record.block_size_bytes != 512 && record.block_size_bytes != 4096) {

@@ -6,10 +6,14 @@ import subprocess
 import sys
 
 library, header = sys.argv[1:3]
-symbols = subprocess.run(["nm", "-D", "--defined-only", library], check=True, capture_output=True,
-                         text=True).stdout
-exported = {line.split()[2].split("@")[0] for line in symbols.splitlines()
-            if line.split()[1] in "TtWwVvuBDR"}
+symbols = subprocess.run(
+    ["nm", "-D", "--defined-only", library], check=True, capture_output=True, text=True
+).stdout
+exported = {
+    line.split()[2].split("@")[0]
+    for line in symbols.splitlines()
+    if line.split()[1] in "TtWwVvuBDR"
+}
 exported.discard("BLOCKBRIDGE_0")
 text = open(header).read()
 text = re.sub(r"/\*.*?\*/", "", text, flags=re.S)

@@ -8,12 +8,17 @@
 SIZE(bb_runtime_options, 8);
 SIZE(bb_device_info, 32);
 SIZE(bb_io, 568);
+SIZE(bb_array_options, 32);
+SIZE(bb_export_options, 40);
 
 int main(void) {
   bb_runtime_options options = BB_RUNTIME_OPTIONS_INIT;
   bb_io io = BB_IO_INIT;
   bb_device_info info = BB_DEVICE_INFO_INIT;
-  if (options.struct_size != 8 || io.struct_size != sizeof io || info.struct_size != sizeof info) {
+  bb_array_options array = BB_ARRAY_OPTIONS_INIT;
+  bb_export_options exported = BB_EXPORT_OPTIONS_INIT;
+  if (options.struct_size != 8 || io.struct_size != sizeof io || info.struct_size != sizeof info ||
+      array.struct_size != sizeof array || exported.struct_size != sizeof exported) {
     return 1;
   }
   printf("libblockbridge %s\n", bb_version());

@@ -188,30 +188,62 @@ TEST(MisuseOfHostDriven, BlockingOrPollingInsideACallback) {
   bb_runtime_close(&context.runtime);
 }
 
-TEST(MisuseDeath, ClosingARuntimeWhileADeviceOpens) {
-  testing::FLAGS_gtest_death_test_style = "threadsafe";
-  auto close_early = [] {
-    bb_runtime_options options = BB_RUNTIME_OPTIONS_INIT;
-    options.host_driven = 1;
-    bb_runtime* runtime = nullptr;
-    bb_runtime_open(&options, &runtime);
-    bb_device_open_async(runtime, "mem:1M", [](void*, int, const char*, bb_device*) {}, nullptr);
-    bb_runtime_close(&runtime);
+TEST(MisuseOfHostDriven, ClosingARuntimeWhileADeviceOpens) {
+  bb_runtime_options options = BB_RUNTIME_OPTIONS_INIT;
+  options.host_driven = 1;
+  bb_runtime* runtime = nullptr;
+  ASSERT_EQ(bb_runtime_open(&options, &runtime), BB_OK);
+  bb_device* device = nullptr;
+  auto opened = [](void* arg, int, const char*, bb_device* made) {
+    *static_cast<bb_device**>(arg) = made;
   };
-  EXPECT_DEATH(close_early(), "1 objects still live in the runtime");
+  bb_device_open_async(runtime, "mem:1M", opened, &device);
+  EXPECT_EQ(bb_runtime_close(&runtime), BB_BAD_STATE);
+  for (int i = 0; i < 5000 && device == nullptr; ++i) ASSERT_EQ(bb_runtime_poll(runtime), BB_OK);
+  EXPECT_EQ(bb_device_close(&device), BB_OK);
+  EXPECT_EQ(bb_runtime_close(&runtime), BB_OK);
 }
 
-TEST(MisuseDeath, ClosingARuntimeInUse) {
-  testing::FLAGS_gtest_death_test_style = "threadsafe";
-  EXPECT_DEATH(
-      {
-        bb_runtime* runtime = nullptr;
-        bb_device* device = nullptr;
-        bb_runtime_open(nullptr, &runtime);
-        bb_device_open(runtime, "mem:1M", &device);
-        bb_runtime_close(&runtime);
-      },
-      "1 objects still live in the runtime");
+TEST_F(Misuse, ClosingWhatIsInUse) {
+  EXPECT_FAILS(bb_runtime_close(&runtime_), BB_BAD_STATE,
+               "bb_runtime_close: 1 objects still live in the runtime: close them first");
+  ASSERT_NE(runtime_, nullptr);
+  bb_export* exported = nullptr;
+  bb_export_options options = BB_EXPORT_OPTIONS_INIT;
+  options.kind = BB_EXPORT_NBD;
+  options.listen = "127.0.0.1:0";
+  options.name = "disk";
+  ASSERT_EQ(bb_export_start(device_, &options, &exported), BB_OK) << bb_last_error();
+  EXPECT_FAILS(bb_device_close(&device_), BB_BAD_STATE,
+               "bb_device_close: 1 arrays or exports use mem:1M");
+  ASSERT_NE(device_, nullptr);
+  EXPECT_EQ(bb_export_close(&exported), BB_OK);
+}
+
+TEST_F(Misuse, WrongExports) {
+  bb_export* exported = nullptr;
+  bb_export_options options = BB_EXPORT_OPTIONS_INIT;
+  EXPECT_FAILS(bb_export_start(device_, &options, &exported), BB_INVALID_ARGUMENT,
+               "bb_export_start: options.listen is NULL");
+  options.listen = "127.0.0.1:0";
+  options.kind = 7;
+  EXPECT_FAILS(bb_export_start(device_, &options, &exported), BB_INVALID_ARGUMENT,
+               "bb_export_start: no kind 7");
+  EXPECT_FAILS(bb_export_start(nullptr, &options, &exported), BB_INVALID_ARGUMENT,
+               "bb_export_start: device is NULL");
+}
+
+TEST_F(Misuse, WrongArrays) {
+  bb_array* array = nullptr;
+  bb_array_options options = BB_ARRAY_OPTIONS_INIT;
+  bb_device* members[] = {device_, nullptr};
+  EXPECT_FAILS(bb_array_create(runtime_, members, 2, &options, &array), BB_INVALID_ARGUMENT,
+               "bb_array_create: options.store is NULL");
+  options.store = "file:/nonexistent/cluster.db";
+  EXPECT_FAILS(bb_array_create(runtime_, members, 2, &options, &array), BB_INVALID_ARGUMENT,
+               "bb_array_create: member 1 is NULL");
+  EXPECT_FAILS(bb_array_create(runtime_, nullptr, 0, &options, &array), BB_INVALID_ARGUMENT,
+               "bb_array_create: needs a runtime and 1 to 256 members, got 0");
 }
 
 }  // namespace

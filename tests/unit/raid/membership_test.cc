@@ -34,6 +34,14 @@ struct Case {
   const char* refused;  // a part of the text; null: lawful
 };
 
+TEST(MembershipRecord, NamesAreFitForKeysAndUris) {
+  for (const char* bad : {"a/b", "a b", "a?b", "a:b", "\xc3\xa9"}) {
+    MembershipRecord record = three();
+    record.name = bad;
+    EXPECT_EQ(validate_record(record).code(), Code::k_invalid_argument) << bad;
+  }
+}
+
 TEST(Membership, Transitions) {
   const Case cases[] = {
       {"nothing", [](auto&) {}, nullptr},

@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The nouns of the library: Runtime, Device, Array, Export."""
+import asyncio
+import json
+
+from . import _core
+from ._errors import error_from
+
+log_level_set = _core.log_level_set
+
+
+def version():
+    """The library's version, "0.1.0"."""
+    return _core.version()
+
+
+class _Closes:
+    """close(), idempotent, and the context manager over it."""
+
+    def close(self):
+        self._handle.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *unused):
+        self.close()
+
+
+class _DoesIo:
+    """Reading and writing; offsets and lengths in bytes, multiples of block_size."""
+
+    def _io(self):
+        return self._handle.io()
+
+    @property
+    def info(self):
+        """size_bytes, block_size_bytes, transfer_max_bytes, read_only, volatile_cache, ready."""
+        return self._io().info()
+
+    @property
+    def size(self):
+        return self.info["size_bytes"]
+
+    @property
+    def block_size(self):
+        return self.info["block_size_bytes"]
+
+    def read(self, offset, length):
+        """`length` bytes at `offset`, as bytes."""
+        return self._io().read(offset, length)
+
+    def read_into(self, offset, buffer):
+        """Fills a writable buffer from `offset` on, without a copy; its length in bytes."""
+        return self._io().read_into(offset, buffer)
+
+    def write(self, offset, buffer):
+        """Writes the whole buffer at `offset`; durable after flush()."""
+        return self._io().write(offset, buffer)
+
+    def flush(self):
+        self._io().flush()
+
+    def discard(self, offset, length):
+        """Frees the range; what it then holds is undefined."""
+        self._io().discard(offset, length)
+
+    def write_zeroes(self, offset, length):
+        self._io().write_zeroes(offset, length)
+
+    # asyncio: one request each, at most info["transfer_max_bytes"]; many may be in flight.
+
+    async def aread(self, offset, length):
+        buffer = bytearray(length)
+        await self._submit(_core.IoOp.READ, offset, buffer)
+        return bytes(buffer)
+
+    async def aread_into(self, offset, buffer):
+        await self._submit(_core.IoOp.READ, offset, buffer)
+
+    async def awrite(self, offset, buffer, fua=False):
+        await self._submit(_core.IoOp.WRITE, offset, buffer, fua=fua)
+
+    async def aflush(self):
+        await self._submit(_core.IoOp.FLUSH, 0, None)
+
+    async def adiscard(self, offset, length):
+        await self._submit(_core.IoOp.DISCARD, offset, None, length)
+
+    async def awrite_zeroes(self, offset, length, fua=False):
+        await self._submit(_core.IoOp.WRITE_ZEROES, offset, None, length, fua)
+
+    def _submit(self, op, offset, buffer, length=0, fua=False):
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+
+        def settle(code, text):
+            if future.cancelled():
+                return
+            if code == 0:
+                future.set_result(None)
+            else:
+                future.set_exception(error_from(code, text))
+
+        def done(code, text):  # on the runtime's thread
+            try:
+                loop.call_soon_threadsafe(settle, code, text)
+            except RuntimeError:
+                pass  # the event loop has ended: nobody waits any more
+
+        self._io().submit(op, offset, buffer, length, fua, done)
+        return future
+
+
+class Runtime(_Closes):
+    """What everything else lives in: one thread that does the I/O. Close it last."""
+
+    def __init__(self):
+        self._handle = _core.Runtime()
+
+    def open(self, uri):
+        """Opens a device: "file:/path?create=1&size=1G", "mem:1G", "nvme-tcp://host:4420/NQN"."""
+        return Device(self, uri)
+
+
+class Device(_DoesIo, _Closes):
+    def __init__(self, runtime, uri):
+        self._runtime = runtime
+        self._handle = _core.Device(runtime._handle, uri)
+
+    def export(self, kind, listen, name="", allowed_hosts=()):
+        """Offers the device on the network; see Export."""
+        return Export(self, kind, listen, name, allowed_hosts)
+
+
+class Array(_DoesIo, _Closes):
+    """A mirror over devices. `store` ("file:/path/cluster.db") records which members are valid."""
+
+    def __init__(self, members, handle):
+        self._members = list(members)  # borrowed by the array: kept alive as long as it
+        self._handle = handle
+
+    @classmethod
+    def create(cls, members, name, store, assume_clean=False):
+        return cls(members, cls._open(members, name, store, assume_clean, True))
+
+    @classmethod
+    def assemble(cls, members, store, name=""):
+        return cls(members, cls._open(members, name, store, False, False))
+
+    @staticmethod
+    def _open(members, name, store, assume_clean, fresh):
+        if not members:
+            raise error_from(1, "an array needs members")
+        handles = [member._handle for member in members]
+        return _core.Array(members[0]._runtime._handle, handles, name, store, assume_clean, fresh)
+
+    @property
+    def state(self):
+        """A dict: name, uuid, state, version, dirty_regions, resync, members and more."""
+        return json.loads(self._handle.info_json())
+
+    def fail_member(self, uuid):
+        self._handle.fail_member(uuid)
+
+    def readmit_member(self, uuid):
+        """Takes a failed member back; only what it missed is copied."""
+        self._handle.readmit_member(uuid)
+
+    def wait_clean(self, timeout=60.0):
+        """Waits until nothing is left to copy; TimedOutError after `timeout` seconds."""
+        self._handle.wait_clean(int(timeout * 1000))
+
+    def export(self, kind, listen, name="", allowed_hosts=()):
+        return Export(self, kind, listen, name, allowed_hosts)
+
+
+class Export(_Closes):
+    """A device for hosts: kind "nvme-tcp" or "nbd", listen "127.0.0.1:0" or "unix:/path" (NBD)."""
+
+    def __init__(self, device, kind, listen, name="", allowed_hosts=()):
+        self._device = device
+        self._handle = _core.Export(device._io(), kind, listen, name, list(allowed_hosts))
+
+    @property
+    def uri(self):
+        return self._handle.uri()

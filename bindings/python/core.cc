@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: Apache-2.0
+// The extension module blockbridge._core: pybind11 over the C interface. Blocking calls let other
+// Python threads run (GIL released); asynchronous ones give an object with the outcome to a
+// callable on the runtime's thread, from which blockbridge/__init__.py makes awaitables.
+#include <blockbridge/bb.hpp>
+
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+namespace py = pybind11;
+
+namespace {
+
+using NoGil = py::call_guard<py::gil_scoped_release>;
+
+// A C-contiguous view of anything with the buffer protocol: bytes, bytearray, memoryview, numpy.
+class Buffer {
+ public:
+  Buffer(const py::buffer& object, bool writable) : info_(object.request(writable)) {
+    py::ssize_t expected = info_.itemsize;
+    for (auto dim = info_.ndim; dim-- > 0;) {
+      auto i = static_cast<size_t>(dim);
+      if (info_.shape[i] > 1 && info_.strides[i] != expected) {
+        throw bb::Error(BB_INVALID_ARGUMENT, "the buffer is not C-contiguous: copy it first");
+      }
+      expected *= info_.shape[i];
+    }
+  }
+  void* data() const { return info_.ptr; }
+  size_t size() const { return static_cast<size_t>(info_.size * info_.itemsize); }
+
+ private:
+  py::buffer_info info_;
+};
+
+py::bytes read(const bb::DeviceView& device, uint64_t offset, size_t length) {
+  py::object bytes = py::reinterpret_steal<py::object>(
+      PyBytes_FromStringAndSize(nullptr, static_cast<py::ssize_t>(length)));
+  if (!bytes) throw py::error_already_set();
+  void* memory = PyBytes_AS_STRING(bytes.ptr());
+  {
+    py::gil_scoped_release released;
+    device.read(offset, memory, length);
+  }
+  return py::reinterpret_borrow<py::bytes>(bytes);
+}
+
+size_t read_into(const bb::DeviceView& device, uint64_t offset, const py::buffer& object) {
+  Buffer buffer(object, true);
+  py::gil_scoped_release released;
+  device.read(offset, buffer.data(), buffer.size());
+  return buffer.size();
+}
+
+size_t write(const bb::DeviceView& device, uint64_t offset, const py::buffer& object) {
+  Buffer buffer(object, false);
+  py::gil_scoped_release released;
+  device.write(offset, buffer.data(), buffer.size());
+  return buffer.size();
+}
+
+// One asynchronous I/O: holds the Python objects until the outcome has been told.
+struct Submission {
+  bb_io io = BB_IO_INIT;
+  iovec iov{};
+  std::unique_ptr<Buffer> buffer;  // pins the memory
+  py::object owner;
+  py::object done;  // done(code, text)
+
+  static void on_done(void* arg, int code, const char* text) {
+    py::gil_scoped_acquire held;
+    std::unique_ptr<Submission> self(static_cast<Submission*>(arg));
+    try {
+      self->done(code, std::string(text));
+    } catch (py::error_already_set& raised) {
+      raised.discard_as_unraisable("blockbridge: completion");
+    }
+  }
+};
+
+void submit(const bb::DeviceView& device, bb_io_op op, uint64_t offset, const py::object& memory,
+            uint64_t length, bool fua, py::object done) {
+  auto submission = std::make_unique<Submission>();
+  if (!memory.is_none()) {
+    submission->buffer = std::make_unique<Buffer>(memory.cast<py::buffer>(), op == BB_IO_READ);
+    submission->iov = {.iov_base = submission->buffer->data(),
+                       .iov_len = submission->buffer->size()};
+    submission->io.iov = &submission->iov;
+    submission->io.iov_count = 1;
+  }
+  submission->owner = memory;
+  submission->done = std::move(done);
+  submission->io.op = op;
+  submission->io.flags = fua ? BB_IO_FUA : 0;
+  submission->io.offset_bytes = offset;
+  submission->io.length_bytes = length;
+  submission->io.done = Submission::on_done;
+  submission->io.arg = submission.get();
+  Submission* given_away = submission.release();
+  py::gil_scoped_release released;  // an early error calls on_done on this thread
+  device.submit(given_away->io);
+}
+
+py::dict info_of(const bb::DeviceView& device) {
+  bb_device_info info{};
+  {
+    py::gil_scoped_release released;
+    info = device.info();
+  }
+  py::dict out;
+  out["size_bytes"] = info.size_bytes;
+  out["block_size_bytes"] = info.block_size_bytes;
+  out["transfer_max_bytes"] = info.transfer_max_bytes;
+  out["read_only"] = info.read_only != 0;
+  out["volatile_cache"] = info.volatile_cache != 0;
+  out["ready"] = info.ready != 0;
+  return out;
+}
+
+// close() from Python is explicit and idempotent; the destructor does it otherwise.
+template <typename T>
+class Closable {
+ public:
+  explicit Closable(T object) : object_(std::make_unique<T>(std::move(object))) {}
+  T& get() {
+    if (!object_) throw bb::Error(BB_BAD_STATE, "the object is closed");
+    return *object_;
+  }
+  void close() {
+    if (!object_) return;
+    py::gil_scoped_release released;
+    object_->close();
+    object_.reset();
+  }
+  bool closed() const { return object_ == nullptr; }
+  ~Closable() {
+    py::gil_scoped_release released;
+    object_.reset();
+  }
+
+ private:
+  std::unique_ptr<T> object_;
+};
+
+using PyRuntime = Closable<bb::Runtime>;
+using PyDevice = Closable<bb::Device>;
+using PyArray = Closable<bb::Array>;
+using PyExport = Closable<bb::Export>;
+
+template <typename Make>
+auto without_gil(Make make) {
+  py::gil_scoped_release released;
+  return make();
+}
+
+void bind_errors(py::module_& m) {
+  // blockbridge.Error and one subclass a code live in __init__.py; it registers the thrower here.
+  static py::object raise;
+  m.def("set_error_factory", [](py::object factory) { raise = std::move(factory); });
+  py::register_exception_translator([](std::exception_ptr thrown) {
+    try {
+      if (thrown) std::rethrow_exception(thrown);
+    } catch (const bb::Error& e) {
+      py::object error = raise(static_cast<int>(e.code()), std::string(e.what()));
+      PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(error.ptr())), error.ptr());
+    }
+  });
+}
+
+void bind_io(py::module_& m) {
+  py::class_<bb::DeviceView>(m, "DeviceView")
+      .def("read", read)
+      .def("read_into", read_into)
+      .def("write", write)
+      .def("flush", &bb::DeviceView::flush, NoGil())
+      .def("discard", &bb::DeviceView::discard, NoGil())
+      .def("write_zeroes", &bb::DeviceView::write_zeroes, NoGil())
+      .def("submit", submit)
+      .def("info", info_of);
+  py::enum_<bb_io_op>(m, "IoOp")
+      .value("READ", BB_IO_READ)
+      .value("WRITE", BB_IO_WRITE)
+      .value("FLUSH", BB_IO_FLUSH)
+      .value("DISCARD", BB_IO_DISCARD)
+      .value("WRITE_ZEROES", BB_IO_WRITE_ZEROES);
+}
+
+void bind_objects(py::module_& m) {
+  py::class_<PyRuntime>(m, "Runtime")
+      .def(py::init([] { return std::make_unique<PyRuntime>(bb::Runtime()); }))
+      .def("close", &PyRuntime::close);
+  py::class_<PyDevice>(m, "Device")
+      .def(py::init([](PyRuntime& runtime, const std::string& uri) {
+        return without_gil(
+            [&] { return std::make_unique<PyDevice>(bb::Device(runtime.get(), uri)); });
+      }))
+      .def("io", [](PyDevice& self) { return self.get().io(); })
+      .def("close", &PyDevice::close);
+  auto open_array = [](PyRuntime& runtime, const std::vector<PyDevice*>& members,
+                       const std::string& name, const std::string& store, bool assume_clean,
+                       bool fresh) {
+    std::vector<const bb::Device*> devices;
+    for (PyDevice* member : members) devices.push_back(&member->get());
+    return without_gil([&] {
+      return std::make_unique<PyArray>(
+          fresh ? bb::Array::create(runtime.get(), devices, name, store, assume_clean)
+                : bb::Array::assemble(runtime.get(), devices, name, store));
+    });
+  };
+  py::class_<PyArray>(m, "Array")
+      .def(py::init(open_array))
+      .def("io", [](PyArray& self) { return self.get().io(); })
+      .def(
+          "info_json", [](PyArray& self) { return self.get().info_json(); }, NoGil())
+      .def(
+          "fail_member",
+          [](PyArray& self, const std::string& uuid) { self.get().fail_member(uuid); }, NoGil())
+      .def(
+          "readmit_member",
+          [](PyArray& self, const std::string& uuid) { self.get().readmit_member(uuid); }, NoGil())
+      .def(
+          "wait_clean", [](PyArray& self, uint64_t ms) { self.get().wait_clean(ms); }, NoGil())
+      .def("close", &PyArray::close);
+  py::class_<PyExport>(m, "Export")
+      .def(py::init([](const bb::DeviceView& device, const std::string& kind,
+                       const std::string& listen, const std::string& name,
+                       const std::vector<std::string>& hosts) {
+        if (kind != "nvme-tcp" && kind != "nbd") {
+          throw bb::Error(BB_INVALID_ARGUMENT, "\"" + kind + "\" is neither nvme-tcp nor nbd");
+        }
+        bb_export_kind number = kind == "nbd" ? BB_EXPORT_NBD : BB_EXPORT_NVME_TCP;
+        return without_gil([&] {
+          return std::make_unique<PyExport>(bb::Export(device, number, listen, name, hosts));
+        });
+      }))
+      .def("uri", [](PyExport& self) { return self.get().uri(); })
+      .def("close", &PyExport::close);
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_core, m) {
+  m.doc() = "libblockbridge's C interface; use the package blockbridge instead";
+  bind_errors(m);
+  bind_io(m);
+  bind_objects(m);
+  m.def("version", [] { return std::string(bb_version()); });
+  m.def("code_name", [](int code) { return std::string(bb_code_name(code)); });
+  m.def("log_level_set",
+        [](const std::string& level) { bb::check(bb_log_level_set(level.c_str())); });
+}

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// libblockbridge for C++17 and later: owners over the C interface. Objects close themselves; errors
+// are thrown as bb::Error with the code and the text. What blockbridge.h says of threads and memory
+// holds here too. Since 0.1.
+#ifndef BLOCKBRIDGE_BB_HPP
+#define BLOCKBRIDGE_BB_HPP
+
+#include <blockbridge/blockbridge.h>
+
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace bb {
+
+class Error : public std::runtime_error {
+ public:
+  Error(int code, const std::string& text) : std::runtime_error(text), code_(code) {}
+  bb_code code() const { return static_cast<bb_code>(code_); }
+  const char* code_name() const { return bb_code_name(code_); }
+
+ private:
+  int code_;
+};
+
+inline void check(int code) {
+  if (code != BB_OK) throw Error(code, bb_last_error());
+}
+
+// What the objects below share: own one handle, movable. close() tells what went wrong; the
+// destructor closes too, but has nobody to tell.
+template <typename Handle>
+class Owner {
+ public:
+  Owner() = default;
+  Owner(Owner&& other) noexcept : handle_(std::exchange(other.handle_, nullptr)) {}
+  Owner(const Owner&) = delete;
+  Owner& operator=(const Owner&) = delete;
+  Handle* get() const { return handle_; }
+  explicit operator bool() const { return handle_ != nullptr; }
+
+ protected:
+  Handle* handle_ = nullptr;
+};
+
+class Runtime : public Owner<bb_runtime> {
+ public:
+  explicit Runtime(bool host_driven = false) {
+    bb_runtime_options options = BB_RUNTIME_OPTIONS_INIT;
+    options.host_driven = host_driven ? 1 : 0;
+    check(bb_runtime_open(&options, &handle_));
+  }
+  Runtime(Runtime&&) noexcept = default;
+  ~Runtime() { bb_runtime_close(&handle_); }
+  void close() { check(bb_runtime_close(&handle_)); }
+
+  int fd() const {
+    int fd = -1;
+    check(bb_runtime_fd(handle_, &fd));
+    return fd;
+  }
+  void poll() const { check(bb_runtime_poll(handle_)); }
+};
+
+// Reads, writes, flushes: a device of its own or, borrowed, an array's.
+class DeviceView {
+ public:
+  explicit DeviceView(bb_device* device) : device_(device) {}
+
+  bb_device_info info() const {
+    bb_device_info info = BB_DEVICE_INFO_INIT;
+    check(bb_device_get_info(device_, &info));
+    return info;
+  }
+  void read(uint64_t offset_bytes, void* into, size_t length_bytes) const {
+    check(bb_device_read(device_, offset_bytes, into, length_bytes));
+  }
+  void write(uint64_t offset_bytes, const void* from, size_t length_bytes) const {
+    check(bb_device_write(device_, offset_bytes, from, length_bytes));
+  }
+  void flush() const { check(bb_device_flush(device_)); }
+  void discard(uint64_t offset_bytes, uint64_t length_bytes) const {
+    check(bb_device_discard(device_, offset_bytes, length_bytes));
+  }
+  void write_zeroes(uint64_t offset_bytes, uint64_t length_bytes) const {
+    check(bb_device_write_zeroes(device_, offset_bytes, length_bytes));
+  }
+  void submit(bb_io& io) const { bb_device_submit(device_, &io); }
+  bb_device* handle() const { return device_; }
+
+ private:
+  bb_device* device_;
+};
+
+class Device : public Owner<bb_device> {
+ public:
+  Device(const Runtime& runtime, const std::string& uri) {
+    check(bb_device_open(runtime.get(), uri.c_str(), &handle_));
+  }
+  Device(Device&&) noexcept = default;
+  ~Device() { bb_device_close(&handle_); }
+  void close() { check(bb_device_close(&handle_)); }
+
+  DeviceView io() const { return DeviceView(handle_); }
+};
+
+class Array : public Owner<bb_array> {
+ public:
+  static Array create(const Runtime& runtime, const std::vector<const Device*>& members,
+                      const std::string& name, const std::string& store,
+                      bool assume_clean = false) {
+    return Array(runtime, members, name, store, assume_clean, bb_array_create);
+  }
+  static Array assemble(const Runtime& runtime, const std::vector<const Device*>& members,
+                        const std::string& name, const std::string& store) {
+    return Array(runtime, members, name, store, false, bb_array_assemble);
+  }
+  Array(Array&&) noexcept = default;
+  ~Array() { bb_array_close(&handle_); }
+  void close() { check(bb_array_close(&handle_)); }
+
+  DeviceView io() const { return DeviceView(bb_array_device(handle_)); }
+  std::string info_json() const {
+    char* json = nullptr;
+    check(bb_array_get_info(handle_, &json));
+    std::string text(json);
+    bb_string_free(json);
+    return text;
+  }
+  void fail_member(const std::string& uuid) { check(bb_array_fail_member(handle_, uuid.c_str())); }
+  void readmit_member(const std::string& uuid) {
+    check(bb_array_readmit_member(handle_, uuid.c_str()));
+  }
+  void wait_clean(uint64_t timeout_ms) { check(bb_array_wait_clean(handle_, timeout_ms)); }
+
+ private:
+  using Open = int (*)(bb_runtime*, bb_device* const*, size_t, const bb_array_options*, bb_array**);
+  Array(const Runtime& runtime, const std::vector<const Device*>& members, const std::string& name,
+        const std::string& store, bool assume_clean, Open open) {
+    std::vector<bb_device*> handles;
+    for (const Device* member : members) handles.push_back(member->get());
+    bb_array_options options = BB_ARRAY_OPTIONS_INIT;
+    options.name = name.c_str();
+    options.store = store.c_str();
+    options.assume_clean = assume_clean ? 1 : 0;
+    check(open(runtime.get(), handles.data(), handles.size(), &options, &handle_));
+  }
+};
+
+class Export : public Owner<bb_export> {
+ public:
+  Export(DeviceView device, bb_export_kind kind, const std::string& listen,
+         const std::string& name = "", const std::vector<std::string>& allowed_hosts = {}) {
+    std::vector<const char*> hosts;
+    for (const std::string& host : allowed_hosts) hosts.push_back(host.c_str());
+    bb_export_options options = BB_EXPORT_OPTIONS_INIT;
+    options.kind = kind;
+    options.listen = listen.c_str();
+    options.name = name.empty() ? nullptr : name.c_str();
+    options.allowed_hosts = hosts.data();
+    options.allowed_host_count = hosts.size();
+    check(bb_export_start(device.handle(), &options, &handle_));
+  }
+  Export(Export&&) noexcept = default;
+  ~Export() { bb_export_close(&handle_); }
+  void close() { check(bb_export_close(&handle_)); }
+
+  std::string uri() const { return bb_export_uri(handle_); }
+};
+
+}  // namespace bb
+
+#endif  // BLOCKBRIDGE_BB_HPP

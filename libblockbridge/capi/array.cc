@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "raid/array.h"
+
+#include "base/json.h"
+#include "capi/handle.h"
+#include "cluster/membership_store.h"
+
+using bb::Code;
+using bb::Result;
+using bb::Status;
+using bb::Uuid;
+using bb::io::Task;
+using bb::raid::Array;
+using bb::raid::MembershipRecord;
+namespace capi = bb::capi;
+
+struct bb_array {
+  bb_runtime* runtime = nullptr;
+  std::vector<bb_device*> members;
+  std::unique_ptr<bb::cluster::Store> store;
+  std::unique_ptr<bb::cluster::MembershipStore> authority;
+  std::unique_ptr<Array> array;
+  bb_device device;
+};
+
+namespace {
+
+struct Request {
+  bb_runtime* runtime = nullptr;
+  std::vector<bb_device*> members;
+  std::string name;
+  std::string store;
+  uint64_t region_bytes = 0;
+  bool assume_clean = false;
+};
+
+std::vector<bb::raid::MemberDevice> borrow(const Request& request) {
+  std::vector<bb::raid::MemberDevice> members;
+  for (bb_device* member : request.members) {
+    members.push_back(bb::raid::MemberDevice::borrow(*member->device));
+  }
+  return members;
+}
+
+Task<Result<std::unique_ptr<Array>>> create(const Request* request, bb_array* into) {
+  bb::raid::ArrayCreate what;
+  what.name = request->name;
+  what.members = borrow(*request);
+  what.assume_clean = request->assume_clean;
+  what.region_size_bytes = request->region_bytes;
+  co_return co_await Array::create(request->runtime->runtime->context(), std::move(what),
+                                   into->authority.get());
+}
+
+// Each start is a new owner: it commits with a higher epoch, and what an older one still has in
+// flight is refused.
+Task<Result<std::unique_ptr<Array>>> assemble(const Request* request, bb_array* into) {
+  bb::raid::ArrayAssemble what;
+  what.devices = borrow(*request);
+  what.options.epoch = 1;
+  if (!request->name.empty()) {
+    auto record = co_await into->authority->load_by_name(request->name);
+    if (!record.ok()) co_return record.status();
+    what.uuid = record->array;
+    what.options.epoch = record->epoch + 1;
+  } else {
+    auto records = co_await into->authority->list();
+    if (!records.ok()) co_return records.status();
+    for (const MembershipRecord& record : *records) {
+      what.options.epoch = std::max(what.options.epoch, record.epoch + 1);
+    }
+  }
+  co_return co_await Array::assemble(request->runtime->runtime->context(), std::move(what),
+                                     into->authority.get());
+}
+
+using Opener = Task<Result<std::unique_ptr<Array>>> (*)(const Request*, bb_array*);
+
+Task<Status> open(const Request* request, bb_array* into, Opener opener) {
+  bb::io::Context context = request->runtime->runtime->context();
+  auto store = co_await bb::cluster::open_store(context, request->store);
+  if (!store.ok()) co_return store.status();
+  into->store = std::move(store).value();
+  into->authority = std::make_unique<bb::cluster::MembershipStore>(context.loop, *into->store);
+  auto array = co_await opener(request, into);
+  if (!array.ok()) {
+    co_await into->store->close();
+    into->authority.reset();
+    into->store.reset();
+    co_return array.status();
+  }
+  into->array = std::move(array).value();
+  co_return Status();
+}
+
+// Everything dies where it lived: on the loop.
+Task<Status> close(bb_array* array) {
+  Status status = co_await array->array->close();
+  array->array.reset();
+  co_await array->store->close();
+  array->authority.reset();
+  array->store.reset();
+  co_return status;
+}
+
+Status check_members(const char* call, bb_runtime* runtime, bb_device* const* members,
+                     size_t member_count) {
+  if (runtime == nullptr || members == nullptr || member_count == 0 || member_count > 256) {
+    return bb::error(Code::k_invalid_argument, "{}: needs a runtime and 1 to 256 members, got {}",
+                     call, members == nullptr ? 0 : member_count);
+  }
+  for (size_t i = 0; i < member_count; ++i) {
+    if (members[i] == nullptr) {
+      return bb::error(Code::k_invalid_argument, "{}: member {} is NULL", call, i);
+    }
+    if (members[i]->runtime != runtime) {
+      return bb::error(Code::k_invalid_argument, "{}: member {} lives in another runtime", call, i);
+    }
+  }
+  return {};
+}
+
+int open_array(const char* call, bb_runtime* runtime, bb_device* const* members, size_t count,
+               const bb_array_options* given, bb_array** out, Opener opener) {
+  if (out == nullptr) return capi::invalid(fmt::format("{}: out is NULL", call));
+  *out = nullptr;
+  bb_array_options options = BB_ARRAY_OPTIONS_INIT;
+  Status status = capi::take_options(call, given, &options);
+  if (status.ok() && options.store == nullptr) {
+    status = bb::error(Code::k_invalid_argument, "{}: options.store is NULL", call);
+  }
+  if (status.ok()) status = check_members(call, runtime, members, count);
+  if (!status.ok()) return capi::code_of(status);
+  Request request{.runtime = runtime,
+                  .members = {members, members + count},
+                  .name = options.name == nullptr ? "" : options.name,
+                  .store = options.store,
+                  .region_bytes = options.region_bytes,
+                  .assume_clean = options.assume_clean != 0};
+  auto handle = std::make_unique<bb_array>();
+  status = capi::call(runtime, [&] { return open(&request, handle.get(), opener); });
+  if (!status.ok()) return capi::code_of(status);
+  handle->runtime = runtime;
+  handle->members = request.members;
+  handle->device.runtime = runtime;
+  handle->device.device = handle->array.get();
+  for (bb_device* member : handle->members) member->users.fetch_add(1);
+  runtime->children.fetch_add(1);
+  *out = handle.release();
+  return BB_OK;
+}
+
+bb::Json describe(const bb::raid::ArrayInfo& info) {
+  bb::Json members = bb::Json::array();
+  for (const bb::raid::ArrayMemberInfo& member : info.members) {
+    members.push_back({{"uuid", member.uuid.to_string()},
+                       {"slot", member.slot},
+                       {"state", bb::raid::member_state_name(member.state)},
+                       {"generation", member.generation},
+                       {"drive", member.label},
+                       {"present", member.present},
+                       {"behind_bytes", member.behind_bytes},
+                       {"detail", member.detail}});
+  }
+  return {{"name", info.name},
+          {"uuid", info.uuid.to_string()},
+          {"state", info.state},
+          {"detail", info.detail},
+          {"level", info.level},
+          {"version", info.version},
+          {"epoch", info.epoch},
+          {"reason", info.reason},
+          {"size_bytes", info.size_bytes},
+          {"region_bytes", info.region_size_bytes},
+          {"regions", info.regions},
+          {"dirty_regions", info.dirty_regions},
+          {"resync",
+           {{"done_bytes", info.resync_done_bytes}, {"total_bytes", info.resync_total_bytes}}},
+          {"members", std::move(members)}};
+}
+
+using MemberChange = Task<Status> (*)(Array*, Uuid);
+
+Task<Status> fail_member(Array* array, Uuid member) {
+  co_return co_await array->fail_member(member, "taken out by hand");
+}
+Task<Status> readmit_member(Array* array, Uuid member) {
+  co_return co_await array->readmit_member(member);
+}
+
+int change_member(const char* call, bb_array* array, const char* uuid, MemberChange change) {
+  if (array == nullptr || uuid == nullptr) {
+    return capi::invalid(fmt::format("{}: an argument is NULL", call));
+  }
+  Result<Uuid> member = Uuid::parse(uuid);
+  if (!member.ok()) return capi::code_of(member.status().with_context(call));
+  return capi::code_of(
+      capi::call(array->runtime, [&] { return change(array->array.get(), *member); }));
+}
+
+Task<Status> wait_clean(bb_array* array, uint64_t timeout_ms) {
+  bb::io::Loop& loop = array->runtime->runtime->reactor();
+  uint64_t wait_ns = std::min(timeout_ms, uint64_t{1} << 40) * bb::kNsPerMs;
+  co_return co_await array->array->wait_in_sync(loop.now_ns() + wait_ns);
+}
+
+}  // namespace
+
+int bb_array_create(bb_runtime* runtime, bb_device* const* members, size_t member_count,
+                    const bb_array_options* options, bb_array** out) {
+  return open_array("bb_array_create", runtime, members, member_count, options, out, create);
+}
+
+int bb_array_assemble(bb_runtime* runtime, bb_device* const* members, size_t member_count,
+                      const bb_array_options* options, bb_array** out) {
+  return open_array("bb_array_assemble", runtime, members, member_count, options, out, assemble);
+}
+
+bb_device* bb_array_device(bb_array* array) { return array == nullptr ? nullptr : &array->device; }
+
+int bb_array_get_info(bb_array* array, char** json) {
+  if (array == nullptr || json == nullptr) {
+    return capi::invalid("bb_array_get_info: an argument is NULL");
+  }
+  std::string text;
+  capi::on_loop(array->runtime, [&] { text = bb::dump_json(describe(array->array->describe())); });
+  *json = capi::copy_text(text);
+  return BB_OK;
+}
+
+int bb_array_fail_member(bb_array* array, const char* member_uuid) {
+  return change_member("bb_array_fail_member", array, member_uuid, fail_member);
+}
+
+int bb_array_readmit_member(bb_array* array, const char* member_uuid) {
+  return change_member("bb_array_readmit_member", array, member_uuid, readmit_member);
+}
+
+int bb_array_wait_clean(bb_array* array, uint64_t timeout_ms) {
+  if (array == nullptr) return capi::invalid("bb_array_wait_clean: array is NULL");
+  return capi::code_of(capi::call(array->runtime, [&] { return wait_clean(array, timeout_ms); }));
+}
+
+int bb_array_close(bb_array** array) {
+  if (array == nullptr || *array == nullptr) return BB_OK;
+  bb_array* handle = *array;
+  if (handle->device.users.load() != 0) {
+    return capi::code_of(bb::error(Code::k_bad_state, "bb_array_close: {} exports use the array",
+                                   handle->device.users.load()));
+  }
+  Status blocked = capi::may_block(handle->runtime);
+  if (!blocked.ok()) return capi::code_of(blocked);
+  Status status = capi::call(handle->runtime, [handle] { return close(handle); });
+  for (bb_device* member : handle->members) member->users.fetch_sub(1);
+  handle->runtime->children.fetch_sub(1);
+  delete handle;
+  *array = nullptr;
+  return capi::code_of(status);
+}

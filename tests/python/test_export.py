@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+import subprocess
+
+import pytest
+
+import blockbridge as bb
+
+
+@pytest.fixture
+def runtime():
+    with bb.Runtime() as runtime:
+        yield runtime
+
+
+def test_nvme_tcp_from_one_runtime_to_another(runtime):
+    with bb.Runtime() as other, runtime.open("mem:16M") as device:
+        device.write(4096, b"n" * 8192)
+        with device.export("nvme-tcp", "127.0.0.1:0") as exported:
+            assert exported.uri.startswith("nvme-tcp://127.0.0.1:")
+            with other.open(exported.uri) as remote:
+                assert remote.size == device.size
+                assert remote.read(4096, 8192) == b"n" * 8192
+                remote.write(0, b"m" * 4096)
+                remote.flush()
+        assert device.read(0, 4096) == b"m" * 4096
+
+
+def test_only_permitted_hosts(runtime):
+    host = "nqn.2026-11.io.blockbridge:host:11111111-2222-4333-8444-555555555555"
+    with runtime.open("mem:16M") as device, device.export(
+        "nvme-tcp", "127.0.0.1:0", allowed_hosts=[host]
+    ) as exported:
+        with pytest.raises(bb.Error):
+            runtime.open(exported.uri)
+        with runtime.open(f"{exported.uri}?hostnqn={host}") as remote:
+            assert remote.size == device.size
+
+
+def test_nbd_judged_by_an_independent_client(runtime, tmp_path):
+    source = tmp_path / "source.img"
+    source.write_bytes(bytes(range(256)) * 4096)
+    with runtime.open("mem:1M") as device, device.export(
+        "nbd", f"unix:{tmp_path}/nbd.sock", name="disk"
+    ) as exported:
+        uri = f"nbd+unix:///disk?socket={tmp_path}/nbd.sock"
+        assert exported.uri == uri
+        subprocess.run(["nbdcopy", str(source), uri], check=True, timeout=60)
+        assert device.read(0, 1 << 20) == source.read_bytes()
+
+
+def test_bad_exports(runtime):
+    with runtime.open("mem:1M") as device:
+        with pytest.raises(bb.InvalidArgumentError, match="neither nvme-tcp nor nbd"):
+            device.export("floppy", "127.0.0.1:0")
+        with device.export("nbd", "127.0.0.1:0", name="a") as exported:
+            address = exported.uri.split("/")[2]
+            with pytest.raises(bb.AlreadyExistsError, match="cannot listen"):
+                device.export("nbd", address, name="b")
+            with pytest.raises(bb.BadStateError, match="arrays or exports use"):
+                device.close()
