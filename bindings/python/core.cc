@@ -146,6 +146,7 @@ using PyRuntime = Closable<bb::Runtime>;
 using PyDevice = Closable<bb::Device>;
 using PyArray = Closable<bb::Array>;
 using PyExport = Closable<bb::Export>;
+using PyDiskNode = Closable<bb::DiskNode>;
 
 template <typename Make>
 auto without_gil(Make make) {
@@ -235,6 +236,14 @@ void bind_objects(py::module_& m) {
       }))
       .def("uri", [](PyExport& self) { return self.get().uri(); })
       .def("close", &PyExport::close);
+  py::class_<PyDiskNode>(m, "DiskNode")
+      .def(py::init([](PyRuntime& runtime, const std::string& path) {
+        return without_gil(
+            [&] { return std::make_unique<PyDiskNode>(bb::DiskNode(runtime.get(), path)); });
+      }))
+      .def(
+          "info_json", [](PyDiskNode& self) { return self.get().info_json(); }, NoGil())
+      .def("close", &PyDiskNode::close);
 }
 
 }  // namespace

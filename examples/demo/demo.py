@@ -135,7 +135,8 @@ def wait_until(cluster, wanted, label, seconds):
     end = time.monotonic() + seconds
     while True:
         info = cluster.array()
-        bar.show(info["resync"]["done_bytes"], info["resync"]["total_bytes"])
+        if any(member["state"] == "recovering" for member in info["members"]):
+            bar.show(info["resync"]["done_bytes"], info["resync"]["total_bytes"])
         if wanted(info):
             bar.end()
             return info

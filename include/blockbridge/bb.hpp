@@ -171,6 +171,24 @@ class Export : public Owner<bb_export> {
   std::string uri() const { return bb_export_uri(handle_); }
 };
 
+class DiskNode : public Owner<bb_disknode> {
+ public:
+  DiskNode(const Runtime& runtime, const std::string& config_path) {
+    check(bb_disknode_start(runtime.get(), config_path.c_str(), &handle_));
+  }
+  DiskNode(DiskNode&&) noexcept = default;
+  ~DiskNode() { bb_disknode_close(&handle_); }
+  void close() { check(bb_disknode_close(&handle_)); }
+
+  std::string info_json() const {
+    char* json = nullptr;
+    check(bb_disknode_get_info(handle_, &json));
+    std::string text(json);
+    bb_string_free(json);
+    return text;
+  }
+};
+
 }  // namespace bb
 
 #endif  // BLOCKBRIDGE_BB_HPP

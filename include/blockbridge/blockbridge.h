@@ -255,6 +255,23 @@ BB_API const char* bb_export_uri(bb_export* exported);
 /* Disconnects the hosts, waits for what they had in flight. Since 0.1. */
 BB_API int bb_export_close(bb_export** exported);
 
+/* ---- disk node: publish drives as an Ethernet-attached enclosure ------------------- */
+
+typedef struct bb_disknode bb_disknode;
+
+/* Starts a disk node from a YAML file, see bb-disknode(1): drives, listen addresses, permitted
+ * hosts. Errors: BB_INVALID_ARGUMENT (file:line and what is wrong there), BB_NOT_FOUND, BB_BUSY (a
+ * drive is in use), BB_ALREADY_EXISTS (port in use). Since 0.1. */
+BB_API int bb_disknode_start(bb_runtime* runtime, const char* config_path, bb_disknode** out);
+
+/* What it publishes, as JSON text: the fields of bb-disknode's node.info: name, domain, nvme
+ * addresses, drives [{uuid, slot, capacity_bytes, state, claim}], refused. Freed by
+ * bb_string_free. Since 0.1. */
+BB_API int bb_disknode_get_info(bb_disknode* disknode, char** json);
+
+/* Drains and stops. Since 0.1. */
+BB_API int bb_disknode_close(bb_disknode** disknode);
+
 #ifdef __cplusplus
 }
 #endif

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 from collections.abc import Sequence
+from os import PathLike
 from types import TracebackType
 from typing import Any, TypeVar
 from typing_extensions import Buffer, Literal
@@ -82,3 +83,8 @@ class Export(_Closes):
                  name: str = "", allowed_hosts: Sequence[str] = ()) -> None: ...
     @property
     def uri(self) -> str: ...
+
+class DiskNode(_Closes):
+    def __init__(self, runtime: Runtime, config_path: str | PathLike[str]) -> None: ...
+    @property
+    def state(self) -> dict[str, Any]: ...

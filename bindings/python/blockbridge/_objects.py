@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The nouns of the library: Runtime, Device, Array, Export."""
+"""The nouns of the library: Runtime, Device, Array, Export, DiskNode."""
 import asyncio
 import json
 
@@ -185,3 +185,15 @@ class Export(_Closes):
     @property
     def uri(self):
         return self._handle.uri()
+
+
+class DiskNode(_Closes):
+    """Publishes drives over the network, from a YAML file; see bb-disknode(1)."""
+
+    def __init__(self, runtime, config_path):
+        self._runtime = runtime
+        self._handle = _core.DiskNode(runtime._handle, str(config_path))
+
+    @property
+    def state(self):
+        return json.loads(self._handle.info_json())
