@@ -265,7 +265,7 @@ typedef struct bb_disknode bb_disknode;
 BB_API int bb_disknode_start(bb_runtime* runtime, const char* config_path, bb_disknode** out);
 
 /* What it publishes, as JSON text: the fields of bb-disknode's node.info: name, domain, nvme
- * addresses, drives [{uuid, slot, capacity_bytes, state, claim}], refused. Freed by
+ * addresses, drives [{id, nqn, slot, capacity_bytes, state, claim}], refused. Freed by
  * bb_string_free. Since 0.1. */
 BB_API int bb_disknode_get_info(bb_disknode* disknode, char** json);
 

@@ -22,9 +22,7 @@ def test_publishes_a_drive_that_can_be_read_over_the_network(tmp_path):
             assert state["name"] == "alpha" and state["refused"] == []
             drive = state["drives"][0]
             assert drive["state"] == "online" and drive["slot"] == "0"
-            uuid = drive["uuid"].removeprefix("drv-")
-            nqn = f"nqn.2026-11.io.blockbridge:drive:{uuid}"
-            with runtime.open(f"nvme-tcp://{state['nvme'][0]}/{nqn}") as remote:
+            with runtime.open(f"nvme-tcp://{state['nvme'][0]}/{drive['nqn']}") as remote:
                 assert remote.size == drive["capacity_bytes"]
                 remote.write(0, b"d" * 4096)
                 remote.flush()
