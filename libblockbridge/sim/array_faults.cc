@@ -39,7 +39,7 @@ void ArrayWorld::refresh_budget() {
     if (slot.drive->medium().unreadable_sectors() > 0) continue;
     if (world_.now_ns() < slot.quiet_from_ns) continue;
     // Its removal is on its way: in-sync by the record now, and perhaps not in a moment.
-    if (slot.fail_epoch != 0 && authority_.record().epoch <= slot.fail_epoch) continue;
+    if (slot.leaving_epoch != 0 && authority_.record().epoch <= slot.leaving_epoch) continue;
     if (slot.needs_rejoin && member->generation <= slot.version) continue;
     if (life_ == nullptr || life_->array == nullptr || life_->node.paused()) continue;
     for (const raid::ArrayMemberInfo& info : life_->array->describe().members) {
@@ -277,14 +277,16 @@ io::Task<void> ArrayWorld::replace_drive() {
   const raid::MemberRecord* member = member_of(old);
   if (slots_.size() >= 8 || member == nullptr || !may_fault(old)) co_return;
   if (member->state == raid::MemberState::kRemoved) co_return;
+  Life* life = life_.get();
+  if (slots_[old].leaving_epoch == life->epoch) co_return;
   Uuid uuid = member->uuid;
   add_drive(true);
   strike(old, true);
-  Life* life = life_.get();
+  slots_[old].leaving_epoch = life->epoch;
   size_t fresh = slots_.size() - 1;
   connect(*life, fresh);
   note("replace", old, fresh);
-  life->admin.spawn(run_replace(life, uuid, fresh));
+  life->admin.spawn(run_replace(life, uuid, old, fresh));
 }
 
 io::Task<void> ArrayWorld::fail_by_hand() {
@@ -292,9 +294,9 @@ io::Task<void> ArrayWorld::fail_by_hand() {
   const raid::MemberRecord* member = member_of(slot);
   if (member == nullptr || !may_fault(slot)) co_return;
   if (member->state == raid::MemberState::kRemoved) co_return;
-  if (slots_[slot].fail_epoch == life_->epoch) co_return;  // one at a time
+  if (slots_[slot].leaving_epoch == life_->epoch) co_return;  // one at a time
   strike(slot, false);
-  slots_[slot].fail_epoch = life_->epoch;
+  slots_[slot].leaving_epoch = life_->epoch;
   note("fail by hand", slot);
   life_->admin.spawn(run_fail(life_.get(), member->uuid, slot));
 }

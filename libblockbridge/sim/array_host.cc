@@ -146,16 +146,26 @@ io::Task<void> ArrayWorld::heal_member(Life* life, size_t slot, const raid::Arra
     add_drive(true);
     size_t fresh = slots_.size() - 1;
     connect(*life, fresh);
-    co_await run_replace(life, info->uuid, fresh);
+    co_await run_replace(life, info->uuid, slot, fresh);
   }
 }
 
-io::Task<void> ArrayWorld::run_replace(Life* life, Uuid old, size_t fresh) {
+// The answer to a command that removes the member of `slot`. An uncertain one leaves the slot as it
+// is: the commit may still come, until a later epoch.
+void ArrayWorld::end_leaving(const Life& life, size_t slot, const Status& status) {
+  bool uncertain = status.code() == Code::k_timed_out || status.code() == Code::k_cancelled ||
+                   status.code() == Code::k_fenced || status.code() == Code::k_unavailable;
+  if (uncertain || life.crashed || slots_[slot].leaving_epoch != life.epoch) return;
+  slots_[slot].leaving_epoch = 0;
+}
+
+io::Task<void> ArrayWorld::run_replace(Life* life, Uuid old, size_t slot, size_t fresh) {
   ++stats_.replacements;
   ++life->commands;
   raid::MemberDevice device = raid::MemberDevice::borrow(*life->cables[fresh], slots_[fresh].label);
   Status status = co_await life->array->replace_member(old, std::move(device));
   note("replace done", fresh, static_cast<uint64_t>(status.code()));
+  end_leaving(*life, slot, status);
   --life->commands;
 }
 
@@ -163,12 +173,7 @@ io::Task<void> ArrayWorld::run_fail(Life* life, Uuid member, size_t slot) {
   ++life->commands;
   Status status = co_await life->array->fail_member(member, "by hand");
   note("fail done", static_cast<uint64_t>(status.code()));
-  // Only these answers are certain; after any other the commit may still come, until a later epoch.
-  bool certain =
-      status.ok() || status.code() == Code::k_bad_state || status.code() == Code::k_not_found;
-  if (certain && !life->crashed && slots_[slot].fail_epoch == life->epoch) {
-    slots_[slot].fail_epoch = 0;
-  }
+  end_leaving(*life, slot, status);
   --life->commands;
 }
 

@@ -37,7 +37,7 @@ class ArrayWorld {
     uint64_t quiet_from_ns = 0;  // requests hit by the fault have ended by then
     bool lost_power = false;     // … and unflushed writes, since `lost_version`
     uint64_t lost_version = 0;
-    uint64_t fail_epoch = 0;  // of the life that may yet have its removal committed; 0: none
+    uint64_t leaving_epoch = 0;  // of the life that may yet have its removal committed; 0: none
   };
 
   // A dataplane from start to crash or close.
@@ -98,7 +98,8 @@ class ArrayWorld {
   io::Task<void> healer(Life* life, Prng prng);
   io::Task<void> heal_member(Life* life, size_t slot, const raid::ArrayMemberInfo* info);
 
-  io::Task<void> run_replace(Life* life, Uuid old, size_t fresh);
+  io::Task<void> run_replace(Life* life, Uuid old, size_t slot, size_t fresh);
+  void end_leaving(const Life& life, size_t slot, const Status& status);
   io::Task<void> run_fail(Life* life, Uuid member, size_t slot);
 
   // array_faults.cc: what goes wrong

@@ -6,3 +6,5 @@ sim=$1
 # The budget took a member for whole while its removal by hand was under way, and then let bit rot
 # take both superblocks of the other: the last copy was gone.
 "$sim" array --seed 3854
+# The same with a removal by replacement: its member was promoted meanwhile and looked whole.
+"$sim" array --seed 6736
