@@ -45,6 +45,7 @@ struct Member {
   uint64_t last_end_bytes = 0;
   uint64_t written_epoch = 0;  // flush epoch when its last write ended
   uint64_t flushed_epoch = 0;  // the latest flush that it completed
+  uint64_t covered_epoch = 0;  // its recovery made durable what every flush up to this one had to
   uint64_t ready_since_ns = 0;
   bool may_return = true;  // it went away, rather than failed while it was there
   uint64_t reads = 0, writes = 0, errors = 0, repaired = 0;
@@ -180,8 +181,8 @@ class ArrayCore {
   bool usable_member() const;
   uint32_t in_sync_usable() const;
   Status usable() const;
-  bool settled(uint64_t ok_mask, Member** lacking) const;
-  io::Task<Status> settle(uint64_t ok_mask);
+  bool settled(uint64_t ok_mask, Member** lacking, uint64_t flush = 0) const;
+  io::Task<Status> settle(uint64_t ok_mask, uint64_t flush = 0);
   bool resume_keeper();
   bool commit_wanted() const;
   io::Task<void> membership_loop();

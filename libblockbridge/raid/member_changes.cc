@@ -66,6 +66,7 @@ void ArrayCore::activate(Member& member, RegionSet behind) {
   member.incarnation = member.device->incarnation();
   member.written_epoch = intent_.epoch();
   member.flushed_epoch = 0;
+  member.covered_epoch = 0;
   member.suspect = false;
   member.detail.clear();
   member.behind = std::move(behind);
@@ -325,6 +326,7 @@ io::Task<Status> ArrayCore::write_member_superblock(Member* member, uint64_t ver
 
 // Recovering -> in-sync: everything was copied; make it durable, then commit.
 io::Task<Status> ArrayCore::promote(Member* member) {
+  uint64_t covered = intent_.epoch();  // flushes that began later reach the member themselves
   if (!BB_MUTANT(kSkipRecoveryFlush)) {
     Status flushed = co_await member->device->flush();
     if (!flushed.ok()) {
@@ -350,6 +352,7 @@ io::Task<Status> ArrayCore::promote(Member* member) {
   if (!complete()) co_return error(Code::k_busy, "there is more to copy");
   // From here on nothing is acknowledged without it: the commit may happen at any time.
   member->promoting = true;
+  member->covered_epoch = covered;
   Status status = co_await change(
       [this, member, version, complete](MembershipRecord& next) {
         if (!complete() || next.version != version || !usable_member()) {

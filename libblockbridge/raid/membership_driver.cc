@@ -143,11 +143,14 @@ void ArrayCore::on_device_state(Member& member, io::DeviceState state) {
 }
 
 // True when each member that counts is in the mask. Else `lacking` names one that is not and that
-// nobody is going to remove, or stays null while a commit is awaited.
-bool ArrayCore::settled(uint64_t ok_mask, Member** lacking) const {
+// nobody is going to remove, or stays null while a commit is awaited. A `flush` also counts for who
+// became in-sync while it was under way: all that it had to make durable was copied there, and made
+// durable before the promotion.
+bool ArrayCore::settled(uint64_t ok_mask, Member** lacking, uint64_t flush) const {
   bool all = true;
   for (const auto& member : members_) {
     if (!member->required() || (ok_mask & member->bit()) != 0) continue;
+    if (flush != 0 && !member->suspect && member->covered_epoch >= flush) continue;
     all = false;
     if (!member->suspect) *lacking = member.get();
   }
@@ -155,12 +158,12 @@ bool ArrayCore::settled(uint64_t ok_mask, Member** lacking) const {
 }
 
 // Rule 3: waits until whoever lacks the write is gone by a committed change.
-io::Task<Status> ArrayCore::settle(uint64_t ok_mask) {
+io::Task<Status> ArrayCore::settle(uint64_t ok_mask, uint64_t flush) {
   uint64_t deadline_ns = loop_.now_ns() + options_.commit_wait_ns;
   for (;;) {
     if (!fenced_.empty()) co_return usable();
     Member* lacking = nullptr;
-    if (settled(ok_mask, &lacking)) co_return Status();
+    if (settled(ok_mask, &lacking, flush)) co_return Status();
     if (BB_MUTANT(kAckBeforeCommit)) co_return Status();
     BB_CO_TRY(usable());
     if (lacking != nullptr) {

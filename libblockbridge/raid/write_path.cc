@@ -149,7 +149,7 @@ io::Task<Result<uint64_t>> ArrayCore::flush_members() {
     FanOut::Leg& leg = fan.leg(i);
     if (!leg.status.ok()) suspect(*leg.member, leg.status.to_string());
   }
-  BB_CO_TRY(co_await settle(ok_mask));
+  BB_CO_TRY(co_await settle(ok_mask, number));
   if (bad != nullptr || !may_clean()) co_return uint64_t{0};
   intent_.flush_end(number);
   co_return number;

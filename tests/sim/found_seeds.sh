@@ -8,3 +8,5 @@ sim=$1
 "$sim" array --seed 3854
 # The same with a removal by replacement: its member was promoted meanwhile and looked whole.
 "$sim" array --seed 6736
+# A flush that began before a member was taken in failed when that one was in-sync before it ended.
+"$sim" array --seed 7688

@@ -487,6 +487,31 @@ TEST(Array, ReplaceCopiesEverythingAlsoAcrossACrash) {
   EXPECT_EQ(world.dirty_at_last(), 0u);
 }
 
+// A flush waits for a slow member; meanwhile that one is replaced, and the new one is in-sync
+// before the flush ends. It was not asked to flush, and need not be: its recovery was flushed.
+TEST(Array, AFlushSurvivesAPromotionWhileItIsUnderWay) {
+  World world(3);
+  ASSERT_OK(world.create());
+  ASSERT_OK(world.write(0, 4096, 7));
+  FakeDrive& fresh = world.add_drive();
+  std::optional<Status> answer;
+  auto one = [](Array* array, std::optional<Status>* status) -> Task<void> {
+    *status = co_await array->flush();
+  };
+  io::TaskGroup group(*world.reactor);
+  world.drives[2]->latency_ns = 2 * kNsPerSecond;
+  group.spawn(one(world.array.get(), &answer));
+  world.drives[2]->latency_ns = 0;
+  ASSERT_OK(world.run(world.array->replace_member(world.member(2), MemberDevice::borrow(fresh))));
+  ASSERT_OK(world.in_sync());
+  ASSERT_FALSE(answer.has_value());
+  world.run(group.join());
+  ASSERT_TRUE(answer.has_value());
+  ASSERT_OK(*answer);
+  fresh.power_cycle();
+  EXPECT_EQ(world.on_drive(3, 0), 7);  // what was flushed is durable on the new one too
+}
+
 TEST(Array, InitialSyncMakesAllEqual) {
   World world;
   world.put_on_drive(0, 0, MiB, 3);
