@@ -26,9 +26,10 @@ def test_publishes_a_drive_that_can_be_read_over_the_network(tmp_path):
             assert state["name"] == "alpha" and state["refused"] == []
             drive = state["drives"][0]
             assert drive["state"] == "online" and drive["slot"] == "0"
+            uri = f"nvme-tcp://{state['nvme'][0]}/{drive['nqn']}"
             with pytest.raises(bb.PermissionDeniedError):
-                runtime.open(f"nvme-tcp://{state['nvme'][0]}/{drive['nqn']}")
-            with runtime.open(f"nvme-tcp://{state['nvme'][0]}/{drive['nqn']}?hostnqn={HOST}") as remote:
+                runtime.open(uri)
+            with runtime.open(f"{uri}?hostnqn={HOST}") as remote:
                 assert remote.size == drive["capacity_bytes"]
                 remote.write(0, b"d" * 4096)
                 remote.flush()
