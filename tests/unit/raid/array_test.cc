@@ -350,9 +350,9 @@ TEST(Array, UnreadableRangesAreServedFromAnotherMemberAndRewritten) {
 }
 
 TEST(Array, OverlappingWritesEndAlikeOnAllMembers) {
+  Prng prng(3);  // before the world, whose drives use it until the array has stopped
   World world(3);
   ASSERT_OK(world.create());
-  Prng prng(3);
   for (auto& drive : world.drives) {
     FakeDrive* self = drive.get();
     drive->fault = [self, &prng](const io::IoRequest&) {
