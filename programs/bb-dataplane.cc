@@ -15,6 +15,37 @@ namespace {
 
 constexpr const char* kProgram = "bb-dataplane";
 
+constexpr const char* kManual = R"(.SH CONFIGURATION
+A YAML file. An unknown or wrong key is refused with file and line.
+.TP
+.B name
+of the dataplane.
+.TP
+.B host
+uuid under which it claims drives; without it, one is made once and kept in the store.
+.TP
+.B store
+URI of the cluster store, file:PATH.
+.TP
+.B control
+socket of bb and healctl, unix:PATH.
+.TP
+.B nvme_tcp
+list of addresses where arrays are exported by NVMe/TCP, HOST:PORT.
+.TP
+.B nbd
+list of addresses where arrays are exported by NBD, HOST:PORT or unix:PATH.
+.TP
+.B backplanes
+list of {name, control}: the control channel of each disk node.
+.SH SIGNALS
+SIGTERM and SIGINT drain and stop; arrays are left clean.
+.SH SEE ALSO
+.BR bb-disknode (1),
+.BR healctl (1),
+.BR bb (1)
+)";
+
 io::Task<Status> serve(io::Context context, backplane::DataplaneConfig config,
                        StopSignals* signals) {
   std::string name = config.name;
@@ -39,7 +70,7 @@ int run(int argc, char** argv) {
   app.add_flag("--check", check, "only say whether the configuration is right");
   app.add_option("--log-level", log_level, "debug, info, warn, error or off")
       ->capture_default_str();
-  if (auto ended = parse_command_line(app, argc, argv)) return *ended;
+  if (auto ended = parse_command_line(app, argc, argv, kManual)) return *ended;
   auto level = parse_log_level(log_level);
   if (!level.ok()) return fail(kProgram, level.status());
   set_log_level(*level);

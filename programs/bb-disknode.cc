@@ -15,6 +15,39 @@ namespace {
 
 constexpr const char* kProgram = "bb-disknode";
 
+constexpr const char* kManual = R"(.SH CONFIGURATION
+A YAML file. An unknown or wrong key is refused with file and line.
+.TP
+.B name
+of the disk node; also its failure domain and enclosure unless
+.B domain
+or
+.B enclosure
+say otherwise.
+.TP
+.B listen
+list of NVMe/TCP addresses, HOST:PORT.
+.TP
+.B control
+HOST:PORT of the control channel. It has no TLS yet, so another address than loopback needs
+.BR insecure_control :
+true.
+.TP
+.B hosts
+list of host NQNs that may reach drives nobody has claimed.
+.TP
+.B drives
+list of {path, slot, serial, model, create}: a file or block device each;
+.B create
+makes a missing file of that size. A drive that holds something else is refused with the reason.
+.SH SIGNALS
+SIGTERM and SIGINT drain and stop.
+.SH SEE ALSO
+.BR bb-dataplane (1),
+.BR bb (1),
+.BR healctl (1)
+)";
+
 io::Task<Status> serve(io::Context context, backplane::DiskNodeConfig config,
                        StopSignals* signals) {
   std::string name = config.name;
@@ -38,7 +71,7 @@ int run(int argc, char** argv) {
   app.add_flag("--check", check, "only say whether the configuration is right");
   app.add_option("--log-level", log_level, "debug, info, warn, error or off")
       ->capture_default_str();
-  if (auto ended = parse_command_line(app, argc, argv)) return *ended;
+  if (auto ended = parse_command_line(app, argc, argv, kManual)) return *ended;
   auto level = parse_log_level(log_level);
   if (!level.ok()) return fail(kProgram, level.status());
   set_log_level(*level);

@@ -157,7 +157,9 @@ int run(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--log-level", options.log_level, "debug, info, warn, error or off")
       ->capture_default_str();
-  if (auto ended = parse_command_line(app, argc, argv)) return *ended;
+  if (auto ended =
+          parse_command_line(app, argc, argv, ".SH SIGNALS\nSIGTERM and SIGINT drain and stop.\n"))
+    return *ended;
   if (options.nbd.empty() && options.nvme_tcp.empty()) {
     return fail(kProgram, error(Code::k_invalid_argument, "neither --nvme-tcp nor --nbd is given"),
                 "bb-serve --help");

@@ -14,7 +14,6 @@ struct Arguments {
   std::vector<std::string> from, select, reject, unique;
   uint32_t members = 0;
   bool explain = false;
-  bool man = false;
 };
 
 using Kind = Shown::Kind;
@@ -102,7 +101,6 @@ int run(int argc, char** argv) {
   app.require_subcommand(0, 1);
   app.fallthrough();
   add_control_options(app, &arguments.control);
-  app.add_flag("--man", arguments.man)->group("");
   CLI::App* drive = app.add_subcommand("drive", "drives that disk nodes publish");
   drive->require_subcommand(0, 1);
   drive->fallthrough();
@@ -123,11 +121,8 @@ int run(int argc, char** argv) {
   CLI::App* version = app.add_subcommand("version", "the version of this program");
   version->fallthrough();
 
-  if (auto status = parse_command_line(app, argc, argv)) return *status;
-  if (arguments.man) {
-    std::string page = render_man(app, ".SH SEE ALSO\n.BR healctl (1)\n");
-    std::fwrite(page.data(), 1, page.size(), stdout);
-    return 0;
+  if (auto status = parse_command_line(app, argc, argv, ".SH SEE ALSO\n.BR healctl (1)\n")) {
+    return *status;
   }
   if (*drive) return list_drives(arguments);
   if (*target) return list_targets(arguments);

@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/command_line.h"
 
+#include "common/control.h"
 #include "common/failure.h"
 
 namespace bb::program {
 
-std::optional<int> parse_command_line(CLI::App& app, int argc, char** argv) {
+std::optional<int> parse_command_line(CLI::App& app, int argc, char** argv, std::string_view more) {
+  if (argc == 2 && std::string_view(argv[1]) == "--man") {
+    fmt::print("{}", render_man(app, more));
+    return 0;
+  }
   try {
     app.parse(argc, argv);
     return std::nullopt;

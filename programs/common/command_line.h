@@ -10,9 +10,11 @@
 
 namespace bb::program {
 
-// Parses; an exit status when the program should end now: 0 after --help or --version, 2 with the
-// usual two lines on stderr when the arguments are wrong. CLI11 throws; nothing passes this border.
-std::optional<int> parse_command_line(CLI::App& app, int argc, char** argv);
+// Parses; prints the manual page for --man alone, with `more` (roff) at its end; an exit status
+// when the program should end now: 0 after --help or --version, 2 with the usual two lines on
+// stderr when the arguments are wrong. CLI11 throws; nothing passes this border.
+std::optional<int> parse_command_line(CLI::App& app, int argc, char** argv,
+                                      std::string_view more = "");
 
 Result<LogLevel> parse_log_level(const std::string& text);  // debug, info, warn, error, off
 

@@ -54,10 +54,12 @@ std::string render_man(const CLI::App& app, std::string_view files_and_more) {
   std::string out =
       fmt::format(".TH {} 1 \"\" \"Blockbridge\" \"Blockbridge commands\"\n", app.get_name());
   out += fmt::format(".SH NAME\n{} \\- {}\n", app.get_name(), roff(app.get_description()));
-  out += fmt::format(".SH SYNOPSIS\n.B {}\n[options] command [arguments]\n", app.get_name());
+  bool commands = !app.get_subcommands([](const CLI::App*) { return true; }).empty();
+  out += fmt::format(".SH SYNOPSIS\n.B {}\n[options]{}\n", app.get_name(),
+                     commands ? " command [arguments]" : "");
   out += ".SH OPTIONS\n";
   describe_options(app, &out);
-  out += ".SH COMMANDS\n";
+  if (commands) out += ".SH COMMANDS\n";
   describe_commands(app, app.get_name(), &out);
   out += ".SH EXIT STATUS\n";
   struct Row {

@@ -20,7 +20,6 @@ struct Arguments {
   bool spread = true;
   bool explain = false;
   bool assume_clean = false;
-  bool man = false;
 };
 
 // `--raid 1.3`: level 1 of three members.
@@ -222,7 +221,6 @@ int run(int argc, char** argv) {
   app.require_subcommand(0, 1);
   app.fallthrough();
   add_control_options(app, &arguments.control);
-  app.add_flag("--man", arguments.man)->group("");
   CLI::App* create_command = add_create(app, &arguments);
   CLI::App* list_command = app.add_subcommand("list", "all arrays (the default verb)");
   list_command->fallthrough();
@@ -236,11 +234,8 @@ int run(int argc, char** argv) {
     }
     commands.push_back(command);
   }
-  if (auto status = parse_command_line(app, argc, argv)) return *status;
-  if (arguments.man) {
-    std::string page = render_man(app, ".SH SEE ALSO\n.BR bb (1)\n");
-    std::fwrite(page.data(), 1, page.size(), stdout);
-    return 0;
+  if (auto status = parse_command_line(app, argc, argv, ".SH SEE ALSO\n.BR bb (1)\n")) {
+    return *status;
   }
   if (*create_command) return create(arguments);
   for (size_t i = 0; i < commands.size(); ++i) {
