@@ -5,29 +5,29 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void must(int code, const char *what) {
+static void must(int code, const char* what) {
   if (code == BB_OK) return;
   fprintf(stderr, "%s: %s [%s]\n", what, bb_last_error(), bb_code_name(code));
   exit(1);
 }
 
 /* The uuid of the first member, from the array's state as JSON. */
-static void first_member(bb_array *array, char uuid[37]) {
-  char *json = NULL;
+static void first_member(bb_array* array, char uuid[37]) {
+  char* json = NULL;
   must(bb_array_get_info(array, &json), "info");
-  const char *members = strstr(json, "\"members\"");
-  const char *found = members ? strstr(members, "\"uuid\":\"") : NULL;
+  const char* members = strstr(json, "\"members\"");
+  const char* found = members ? strstr(members, "\"uuid\":\"") : NULL;
   if (found == NULL) exit(1);
   memcpy(uuid, found + 8, 36);
   uuid[36] = '\0';
   bb_string_free(json);
 }
 
-int main(int argc, char **argv) {
-  const char *directory = argc > 1 ? argv[1] : ".";
-  bb_runtime *runtime = NULL;
-  bb_device *drives[3] = {NULL, NULL, NULL};
-  bb_array *array = NULL;
+int main(int argc, char** argv) {
+  const char* directory = argc > 1 ? argv[1] : ".";
+  bb_runtime* runtime = NULL;
+  bb_device* drives[3] = {NULL, NULL, NULL};
+  bb_array* array = NULL;
   char text[512], store[512], lost[37];
 
   must(bb_runtime_open(NULL, &runtime), "runtime");
@@ -43,7 +43,7 @@ int main(int argc, char **argv) {
   options.assume_clean = 1; /* new files: all zeroes, equal */
   must(bb_array_create(runtime, drives, 3, &options, &array), "create");
 
-  bb_device *mirror = bb_array_device(array);
+  bb_device* mirror = bb_array_device(array);
   char block[4096] = "three copies of this";
   must(bb_device_write(mirror, 0, block, sizeof block), "write");
   must(bb_device_flush(mirror), "flush");
