@@ -2,6 +2,7 @@
 """The demo's machines: three disk nodes and a dataplane, all processes of ours on 127.0.0.1."""
 import json
 import pathlib
+import random
 import signal
 import socket
 import subprocess
@@ -16,9 +17,16 @@ class DemoError(Exception):
 
 
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port below those the system gives to outgoing connections: a restart finds it free."""
+    while True:
+        port = random.randrange(20000, 32000)
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
 
 
 class Daemon:

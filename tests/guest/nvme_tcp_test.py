@@ -25,7 +25,12 @@ FIRST, SECOND, STRANGER = HOSTS
 
 
 # What a healthy kernel says while it resets a controller with commands outstanding.
-RESETTING = [r"nvme nvme\d+: resetting controller", r"no usable path - requeuing I/O"]
+# -32: the host itself shut the connection down while one of its own sends was under way.
+RESETTING = [
+    r"nvme nvme\d+: resetting controller",
+    r"no usable path - requeuing I/O",
+    r"nvme nvme\d+: failed to send request -32",
+]
 
 
 class Scenario:

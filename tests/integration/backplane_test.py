@@ -97,8 +97,9 @@ def test_fio_while_nodes_die(folder):
             wait_for(lambda: in_sync(plane.info()) == 3, 60)
             resync = kill_and_return(plane, node, pause)
             print(f"    {node.name} came back: {resync['text']}, {resync}", flush=True)
-            # fio writes 32 regions of 62: no more may be dirty, and no more than dirty is copied.
-            assert 0 < resync["total_bytes"] <= 32 * MIB, resync
+            # fio writes 32 regions of 62. A torn write may fail n3 again in the middle of its
+            # recovery, which then begins anew: twice that at most, and no more than is dirty.
+            assert 0 < resync["total_bytes"] <= 64 * MIB, resync
             assert resync["done_bytes"] <= 1.1 * resync["total_bytes"], resync
         output = fio.communicate(timeout=OPTIONS.fio_seconds + 120)[0]
         assert fio.returncode == 0, output

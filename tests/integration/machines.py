@@ -2,6 +2,7 @@
 """Disk nodes and dataplanes of a test: configurations, processes, calls to them."""
 import json
 import pathlib
+import random
 import socket
 import time
 
@@ -31,9 +32,16 @@ def call(address, method, seconds=60, **params):
 
 
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port below those the system gives to outgoing connections: a restart finds it free."""
+    while True:
+        port = random.randrange(20000, 32000)
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
 
 
 def wait_for(what, seconds=30):
