@@ -44,6 +44,18 @@ def free_port():
                 continue
 
 
+def start_daemon(command, ready):
+    """Of a process killed a moment ago the kernel may still be closing the ring and its sockets."""
+    end = time.monotonic() + 30
+    while True:
+        try:
+            return Daemon(command, ready)
+        except AssertionError as error:
+            if "Address already in use" not in str(error) or time.monotonic() > end:
+                raise
+            time.sleep(0.1)
+
+
 def wait_for(what, seconds=30):
     """The first true value of what(); what it last was, when there is none in time."""
     end = time.monotonic() + seconds
@@ -74,7 +86,7 @@ class Node:
         self.daemon = None
 
     def start(self):
-        self.daemon = Daemon([self.program, "--config", self.config], ["ready disknode"])
+        self.daemon = start_daemon([self.program, "--config", self.config], ["ready disknode"])
 
     def kill(self):
         self.daemon.kill()
@@ -108,7 +120,7 @@ class Dataplane:
     stop = Node.stop
 
     def start(self):
-        self.daemon = Daemon([self.program, "--config", self.config], ["ready dataplane"])
+        self.daemon = start_daemon([self.program, "--config", self.config], ["ready dataplane"])
 
     def call(self, method, **params):
         return call(self.socket, method, **params)
