@@ -97,7 +97,8 @@ io::Task<Status> DiskNode::publish(DriveConfig config) {
                                      .uuid = label.drive,
                                      .serial = label.serial,
                                      .model = label.model,
-                                     .admission = published.get()});
+                                     .admission = published.get(),
+                                     .single_association = true});
     if (status.ok()) {
       log_info("{}: slot {} of {} bytes -> published", published->drive->id(),
                published->drive->config().slot, label.data_size_bytes);

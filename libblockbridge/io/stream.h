@@ -42,6 +42,9 @@ class Stream {
 
   // Ends both directions; a pending recv or send completes with an error or end of stream soon.
   virtual void shutdown() = 0;
+  // shutdown() that also drops what was sent and has not arrived, as far as that is possible: for
+  // whoever gives up on an answer and must not have the question arrive later.
+  virtual void abort() { shutdown(); }
   // Waits for pending ops (call shutdown first, or it waits for the peer), then frees the socket.
   virtual Task<void> close() = 0;
 

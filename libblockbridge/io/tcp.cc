@@ -116,6 +116,17 @@ class SocketStream final : public Stream {
 
   void shutdown() override { ::shutdown(fd_, SHUT_RDWR); }
 
+  // Connecting to nowhere is how TCP is told to forget what it has not sent and to send a reset
+  // now; with no time to linger, closing does the same where that is refused.
+  void abort() override {
+    linger none{.l_onoff = 1, .l_linger = 0};
+    setsockopt(fd_, SOL_SOCKET, SO_LINGER, &none, sizeof none);
+    sockaddr nowhere{};
+    nowhere.sa_family = AF_UNSPEC;
+    (void)::connect(fd_, &nowhere, sizeof nowhere);
+    ::shutdown(fd_, SHUT_RDWR);
+  }
+
   Task<void> close() override {
     ::shutdown(fd_, SHUT_RDWR);
     co_await gate_.close();

@@ -20,7 +20,6 @@ struct Arguments {
   bool verbose = false;
   bool above_budget = false;
   bool no_digests = false;
-  bool stale_data = false;
   std::string only;
 };
 
@@ -46,7 +45,6 @@ Campaign campaign_of(const Arguments& arguments, CampaignKind kind) {
   campaign.trace_hash = arguments.trace_hash;
   campaign.above_budget = arguments.above_budget;
   campaign.digests = !arguments.no_digests;
-  campaign.stale_data = arguments.stale_data;
   return campaign;
 }
 
@@ -71,8 +69,6 @@ int run(int argc, char** argv) {
   array->add_flag("--above-budget", arguments.above_budget,
                   "more faults than the redundancy bears: errors, never wrong data");
   session->add_flag("--no-digests", arguments.no_digests, "without header and data digests");
-  session->add_flag("--stale-data", arguments.stale_data,
-                    "what a closed connection had sent may arrive late (finds an open problem)");
   CLI11_PARSE(app, argc, argv);
 
   set_log_level(arguments.verbose ? LogLevel::kDebug : LogLevel::kOff);

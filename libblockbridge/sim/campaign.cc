@@ -26,7 +26,6 @@ struct Now {
   uint64_t runs;
   bool above_budget;
   bool digests;
-  bool stale_data;
   bool hunting;   // a failure is what is wanted
   int tell = -1;  // where a hunting process writes the seed that failed
 };
@@ -35,9 +34,7 @@ Now now;
 std::string repeat_line(const Now& run) {
   return fmt::format("bb-sim {} --seed {}{}{}",
                      run.kind == CampaignKind::kArray ? "array" : "session", run.seed,
-                     run.above_budget ? " --above-budget" : "",
-                     run.digests ? "" : " --no-digests") +
-         (run.stale_data ? " --stale-data" : "");
+                     run.above_budget ? " --above-budget" : "", run.digests ? "" : " --no-digests");
 }
 
 [[noreturn]] void tell_and_exit() {
@@ -196,7 +193,6 @@ int run_campaign(const Campaign& campaign) {
   options.pool = &pool;
   options.above_budget = campaign.above_budget;
   options.digests = campaign.digests;
-  options.stale_data = campaign.stale_data;
   options.trace_to = campaign.trace ? stdout : nullptr;
   RunStats total;
   double start = cpu_seconds();
@@ -211,7 +207,6 @@ int run_campaign(const Campaign& campaign) {
            .runs = runs + 1,
            .above_budget = campaign.above_budget,
            .digests = campaign.digests,
-           .stale_data = campaign.stale_data,
            .hunting = false};
     RunResult result = run_one(options);
     if (campaign.trace_hash) {

@@ -20,7 +20,6 @@ struct Campaign {
   bool trace_hash = false;
   bool above_budget = false;
   bool digests = true;
-  bool stale_data = false;
 };
 
 // Each returns the exit status of the program. A failed check, a crash or a hang of the code under

@@ -159,7 +159,8 @@ std::string DiskModel::check_sector(uint64_t begin, uint64_t s, const std::byte*
     return describe(
         s, zeroes ? std::string("zeroes were read") : fmt::format("write {} was read", seen));
   }
-  if (settled) collapse(begin, s, zeroes, seen);
+  // A read from before a loss may show what was lost behind it.
+  if (settled && begin > lost_) collapse(begin, s, zeroes, seen);
   return {};
 }
 
@@ -176,7 +177,7 @@ void DiskModel::collapse(uint64_t begin, uint64_t s, bool zeroes, OpId seen) {
 }
 
 void DiskModel::lose_unflushed() {
-  ++now_;
+  lost_ = ++now_;
   for (uint64_t s : lossy_sectors_) {
     for (Candidate& candidate : sectors_[s].candidates) {
       if (!candidate.lossy) continue;

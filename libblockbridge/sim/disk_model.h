@@ -73,6 +73,7 @@ class DiskModel {
   void collapse(uint64_t begin, uint64_t sector, bool zeroes, OpId seen);
 
   uint64_t now_ = 1;
+  uint64_t lost_ = 0;  // when unflushed writes were last lost
   std::vector<Op> ops_;
   std::vector<Sector> sectors_;
   std::vector<uint64_t> lossy_sectors_;

@@ -24,7 +24,6 @@ struct RunOptions {
   bool above_budget = false;
   Canary canary = Canary::kNone;
   bool digests = true;            // sessions
-  bool stale_data = false;        // sessions: data of a closed connection may arrive late
   std::FILE* trace_to = nullptr;  // every event, one a line
   SectorStore::Pool* pool = nullptr;
 };

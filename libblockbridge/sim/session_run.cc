@@ -34,7 +34,6 @@ SessionWorld::SessionWorld(const RunOptions& options)
   SimNetOptions& net = net_.options();
   net.chunk_max_bytes = static_cast<uint32_t>(prng_.chance(4) ? 100 : prng_.between(512, 65'536));
   net.window_bytes = static_cast<uint32_t>(prng_.chance(4) ? 2'000 : 262'144);
-  net.deliver_after_shutdown = options.stale_data;
   keep_alive_ns_ = prng_.between(200, 3000) * kMs;
   ops_left_ = prng_.between(30, 120);
   queue_depth_ = static_cast<uint32_t>(prng_.between(2, 32));
@@ -83,6 +82,7 @@ bool SessionWorld::start_server() {
   subsystem.device = server_->cable.get();
   subsystem.uuid = std::move(Uuid::parse("00000000-0000-4000-8000-000000000001")).value();
   subsystem.serial = "sim";
+  subsystem.single_association = true;
   Status added = server_->target->add_subsystem(std::move(subsystem));
   if (!added.ok()) fail("target: " + added.to_string());
   note("server up");

@@ -160,6 +160,20 @@ void SimNet::end_of_stream(SimConnection& connection, uint32_t from) {
   if (connection.end[1 - from] != nullptr) push(connection, from, 0);
 }
 
+// The node forgets what it would have sent, or sent again. How much had left it is anybody's guess,
+// and that part still arrives, in order and as late as the network likes.
+bool SimNet::drop_unsent(SimConnection& connection, uint32_t from) {
+  SimPipe& pipe = connection.pipe[from];
+  size_t left = prng_.below(pipe.chunks.size() + 1);
+  while (pipe.chunks.size() > left) {
+    pipe.buffer.resize(pipe.buffer.size() - pipe.chunks.back().length_bytes);
+    pipe.chunks.pop_back();
+  }
+  if (pipe.chunks.empty()) world_.disarm(pipe.alarm);
+  world_.trace().event(world_.now_ns(), "net drop", connection.id, from, left);
+  return !prng_.chance(4);  // nobody sends a reset again
+}
+
 void SimNet::reset(SimConnection& connection, const char* why) {
   world_.trace().event(world_.now_ns(), "net reset", connection.id);
   connection.silent = true;

@@ -61,6 +61,8 @@ class SimNet {
               size_t total);
   void consumed(SimConnection& connection, uint32_t from, size_t length);
   void end_of_stream(SimConnection& connection, uint32_t from);
+  // All but what has left the node; false when the reset that goes with it is lost.
+  bool drop_unsent(SimConnection& connection, uint32_t from);
   void detach(SimConnection& connection, uint32_t side);
 
  private:

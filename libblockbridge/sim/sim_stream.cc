@@ -114,6 +114,15 @@ void SimStream::shutdown() {
   on_room();
 }
 
+void SimStream::abort() {
+  if (shut_) return;
+  shut_ = true;
+  bool told = !broken() && net_.drop_unsent(*connection_, side_);
+  if (told) net_.end_of_stream(*connection_, side_);
+  on_arrival();
+  on_room();
+}
+
 io::Task<void> SimStream::close() { co_await idle_.wait(); }
 
 }  // namespace bb::sim

@@ -57,6 +57,7 @@ class SimStream final : public io::Stream {
   void recv(io::StreamOp& op) override;
   void send(io::StreamOp& op) override;
   void shutdown() override;
+  void abort() override;
   io::Task<void> close() override;
   const std::string& peer() const override { return peer_; }
 

@@ -44,9 +44,7 @@ InitiatorConnection::InitiatorConnection(Loop& loop, std::unique_ptr<Stream> str
     flush->connection->pump();
     flush->connection->maybe_drained();
   };
-  last_word_.fire = [](Timer* timer) {
-    static_cast<LastWord*>(timer)->connection->stream_->shutdown();
-  };
+  last_word_.fire = [](Timer* timer) { static_cast<LastWord*>(timer)->connection->end_stream(); };
 }
 
 InitiatorConnection::~InitiatorConnection() {
@@ -95,10 +93,17 @@ void InitiatorConnection::break_off(Status why) {
   if (broken_) return;
   broken_ = true;
   why_ = std::move(why);
-  if (!terminating_) stream_->shutdown();
+  if (!terminating_) end_stream();
   ready_.set();
   if (owner_ != nullptr) owner_->on_connection_broken(*this);
   flush_soon();  // the end comes from the loop, never from within a caller
+}
+
+// What has no answer yet must not reach the target after the next connection's commands: whatever
+// of it is still on this side is dropped.
+void InitiatorConnection::end_stream() {
+  if (queue_.outstanding() > 0) return stream_->abort();
+  stream_->shutdown();
 }
 
 // The reason goes out first, unless that takes too long.

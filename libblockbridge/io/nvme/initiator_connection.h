@@ -61,6 +61,7 @@ class InitiatorConnection {
   void on_received(Result<size_t> length);
   Status feed(size_t length);
   void end_with_termination(Status why);
+  void end_stream();
   void complete();
   void maybe_drained();
 

@@ -127,6 +127,7 @@ Status Target::add_subsystem(SubsystemOptions options) {
                          .allowed_hosts = std::move(options.allowed_hosts),
                          .admission = options.admission,
                          .device = options.device,
+                         .single_association = options.single_association,
                          .geometry = geometry_of(*options.device)};
   if (config.serial.empty()) {  // what is left of the uuid in twenty characters
     std::string text = config.uuid.to_string();

@@ -153,7 +153,8 @@ void TargetQueue::execute(uint16_t index, uint64_t now_ns) {
     events_.push_back(index);
     return deliver_events();
   }
-  AdminReply reply = controller_ == nullptr ? run_connect(slot, now_ns) : run_admin(slot, now_ns);
+  if (controller_ == nullptr) return run_connect(index, now_ns);
+  AdminReply reply = run_admin(slot, now_ns);
   if (slot.to_host && reply.status == NvmeStatus::kSuccess && slot.length_bytes > 0) {
     size_t have = std::min<size_t>(reply.data.size(), slot.length_bytes);
     if (have > 0) std::memcpy(slot.data, reply.data.data(), have);
@@ -163,9 +164,15 @@ void TargetQueue::execute(uint16_t index, uint64_t now_ns) {
   deliver_events();
 }
 
-AdminReply TargetQueue::run_connect(TargetSlot& slot, uint64_t now_ns) {
+void TargetQueue::run_connect(uint16_t index, uint64_t now_ns) {
+  TargetSlot& slot = slots_[index];
   ConnectCommand command = ConnectCommand::decode(slot.sqe);
   ConnectAnswer made = core_.connect(*this, command, {slot.data, slot.length_bytes}, now_ns);
+  if (made.later) {
+    slot.state = State::kConnecting;
+    connecting_ = index;
+    return;
+  }
   if (made.controller != nullptr) {
     controller_ = made.controller;
     queue_id_ = command.queue_id;
@@ -173,7 +180,19 @@ AdminReply TargetQueue::run_connect(TargetSlot& slot, uint64_t now_ns) {
     sq_size_ = depth_;
     flow_control_ = (command.attributes & kConnectNoFlowControl) == 0;
   }
-  return {.status = made.status, .result = made.result};
+  answer(index, made.status, made.result);
+}
+
+void TargetQueue::retry_connect_soon() {
+  retry_connect_ = true;
+  host_.wake();
+}
+
+void TargetQueue::retry_connect(uint64_t now_ns) {
+  if (!std::exchange(retry_connect_, false) || closing_) return;
+  uint16_t index = *connecting_;
+  connecting_.reset();
+  run_connect(index, now_ns);
 }
 
 AdminReply TargetQueue::run_admin(TargetSlot& slot, uint64_t now_ns) {
@@ -284,7 +303,10 @@ void TargetQueue::on_io_done(uint16_t index, Code code) {
   auto opcode = static_cast<IoOpcode>(slot.sqe.opcode);
   bool reads = opcode == IoOpcode::kRead || opcode == IoOpcode::kCompare;
   NvmeStatus status = nvme_status_of(code, reads);
-  if (closing_) return answer(index, status);
+  if (closing_) {
+    if (io_in_flight_ == 0) core_.came_back(*this);
+    return answer(index, status);
+  }
   if (status == NvmeStatus::kSuccess && opcode == IoOpcode::kDatasetManagement) {
     status = next_discard(slot);
     if (status == NvmeStatus::kSuccess && slot.io.length_bytes > 0) return io_ready_.push(index);

@@ -95,6 +95,8 @@ void TargetConnection::note_host() {
 
 // Starts what can be started, sends what can be sent.
 void TargetConnection::pump() {
+  queue_.retry_connect(loop_.now_ns());
+  note_host();
   pumping_ = true;
   while (auto slot = queue_.next_io()) submit(*slot);
   pumping_ = false;

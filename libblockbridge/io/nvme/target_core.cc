@@ -132,6 +132,11 @@ ConnectAnswer TargetCore::connect_admin(TargetQueue& queue, const ConnectCommand
     ConnectAnswer admitted = admit(*subsystem, data.host);
     if (admitted.status != NvmeStatus::kSuccess) return admitted;
   }
+  if (subsystem != nullptr && subsystem->config.single_association &&
+      !replace_association(*subsystem, data.host)) {
+    waiting_.push_back(&queue);
+    return {.later = true};
+  }
   if (controllers_.size() >= limits_.controllers) {
     return {.status = NvmeStatus::kConnectControllerBusy};
   }
@@ -145,6 +150,27 @@ ConnectAnswer TargetCore::connect_admin(TargetQueue& queue, const ConnectCommand
   controller->queues.assign(size_t{1} + limits_.io_queues, nullptr);
   controller->queues[0] = &queue;
   return {.result = id, .controller = controller};
+}
+
+// Ends what the host had here. False while commands of that are with the device.
+bool TargetCore::replace_association(const Subsystem& subsystem, const HostIdentity& host) {
+  const std::string& nqn = subsystem.config.nqn;
+  end_controllers([&](const Controller& one) { return one.nqn() == nqn && one.host() == host; },
+                  "the host connected anew");
+  return std::none_of(leftovers_.begin(), leftovers_.end(),
+                      [&](const Leftover& one) { return one.nqn == nqn && one.host == host; });
+}
+
+void TargetCore::left_behind(TargetQueue& queue, const Controller& controller) {
+  if (controller.discovery() || !controller.subsystem()->config.single_association) return;
+  leftovers_.push_back({.queue = &queue, .nqn = controller.nqn(), .host = controller.host()});
+}
+
+void TargetCore::came_back(TargetQueue& queue) {
+  if (std::erase_if(leftovers_, [&](const Leftover& one) { return one.queue == &queue; }) == 0) {
+    return;
+  }
+  for (TargetQueue* waiting : std::exchange(waiting_, {})) waiting->retry_connect_soon();
 }
 
 ConnectAnswer TargetCore::connect_io(TargetQueue& queue, const ConnectCommand& command,

@@ -69,6 +69,7 @@ struct SubsystemConfig {
   std::vector<std::string> allowed_hosts;  // NQNs; empty: any
   Admission* admission = nullptr;          // borrowed
   Device* device = nullptr;                // borrowed; only the driver looks at it
+  bool single_association = false;
   Geometry geometry;
 };
 
@@ -157,6 +158,7 @@ struct ConnectAnswer {
   NvmeStatus status = NvmeStatus::kSuccess;
   uint32_t result = 0;
   Controller* controller = nullptr;
+  bool later = false;  // no answer yet: ask again when the queue is told to
 };
 
 // Everything a target knows, apart from its sockets and devices.
@@ -183,6 +185,11 @@ class TargetCore {
   void disconnected(TargetQueue& queue, Controller& controller, uint16_t queue_id);
   // Ends the controllers that `of` chooses: their queues close, nothing new is submitted for them.
   void end_controllers(const std::function<bool(const Controller&)>& of, const char* why);
+  // From a queue. Its commands are still with the device as it closes; they have all come back; it
+  // closes while its Connect waits for another queue's.
+  void left_behind(TargetQueue& queue, const Controller& controller);
+  void came_back(TargetQueue& queue);
+  void stopped_waiting(TargetQueue& queue) { std::erase(waiting_, &queue); }
   void expire(uint64_t now_ns);  // those whose keep alive ran out
   const std::vector<std::unique_ptr<Controller>>& controllers() const { return controllers_; }
 
@@ -196,6 +203,7 @@ class TargetCore {
   ConnectAnswer connect_io(TargetQueue& queue, const ConnectCommand& command,
                            const ConnectData& data);
   ConnectAnswer admit(const Subsystem& subsystem, const HostIdentity& host) const;
+  bool replace_association(const Subsystem& subsystem, const HostIdentity& host);
   uint16_t free_id();
   void discovery_changed();
 
@@ -204,6 +212,13 @@ class TargetCore {
   std::vector<DiscoveryEntry> addresses_;
   std::map<std::string, std::shared_ptr<Subsystem>> subsystems_;
   std::vector<std::unique_ptr<Controller>> controllers_;
+  struct Leftover {  // a closed queue with commands at the device
+    TargetQueue* queue;
+    std::string nqn;
+    HostIdentity host;
+  };
+  std::vector<Leftover> leftovers_;
+  std::vector<TargetQueue*> waiting_;  // whose Connect waits until leftovers are gone
   uint16_t last_id_ = 0;
   uint64_t generation_ = 1;
 };

@@ -52,14 +52,20 @@ void TargetQueue::close(const char* why) {
     close_reason_ = why;
     io_ready_.clear();
     waiting_.clear();
+    if (connecting_) core_.stopped_waiting(*this);
   }
   if (Controller* controller = std::exchange(controller_, nullptr)) {
+    leave(*controller);
     core_.disconnected(*this, *controller, queue_id_);
   }
 }
 
+void TargetQueue::leave(const Controller& controller) {
+  if (io_in_flight_ > 0) core_.left_behind(*this, controller);
+}
+
 void TargetQueue::controller_ended(const char* why) {
-  controller_ = nullptr;
+  if (Controller* controller = std::exchange(controller_, nullptr)) leave(*controller);
   close(why);
   host_.wake();
 }

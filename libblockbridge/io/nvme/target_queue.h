@@ -64,6 +64,10 @@ class TargetQueue {
   const std::string& local_host() const { return local_host_; }
   uint32_t slots() const { return static_cast<uint32_t>(slots_.size()); }
 
+  // A Connect that had to wait may be tried again: the driver does so when woken.
+  void retry_connect(uint64_t now_ns);
+  void retry_connect_soon();
+
   // From the controller.
   void controller_ended(const char* why);
   void abort_events();
@@ -94,7 +98,8 @@ class TargetQueue {
   void execute_io(uint16_t index);
   NvmeStatus next_discard(TargetSlot& slot);
   AdminReply run_admin(TargetSlot& slot, uint64_t now_ns);
-  AdminReply run_connect(TargetSlot& slot, uint64_t now_ns);
+  void run_connect(uint16_t index, uint64_t now_ns);
+  void leave(const Controller& controller);
   AdminReply run_abort(const Sqe& sqe);
 
   void answer(uint16_t index, NvmeStatus status, uint64_t result = 0);
@@ -124,9 +129,11 @@ class TargetQueue {
   SlotRing to_send_;  // R2Ts and answers
   std::vector<uint16_t> being_sent_;
   std::vector<iovec> iov_;
-  std::vector<uint16_t> events_;  // slots of asynchronous event requests
-  int receiving_ = -1;            // slot of the present PDU's data; -1: to be dropped
-  bool discarding_ = false;       // a refused capsule's data: answer at its end
+  std::vector<uint16_t> events_;        // slots of asynchronous event requests
+  int receiving_ = -1;                  // slot of the present PDU's data; -1: to be dropped
+  std::optional<uint16_t> connecting_;  // slot of a Connect that waits
+  bool retry_connect_ = false;
+  bool discarding_ = false;  // a refused capsule's data: answer at its end
   uint64_t buffered_bytes_ = 0;
   uint32_t io_in_flight_ = 0;
   std::array<std::byte, kIcBytes> hello_{};

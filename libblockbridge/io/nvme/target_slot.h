@@ -25,11 +25,12 @@ struct TargetIo {
 struct TargetSlot {
   enum class State : uint8_t {
     kFree,
-    kReceiving,  // data from the host, in the capsule or behind an R2T
-    kWaiting,    // for a data buffer
-    kIo,         // with the device
-    kAnswering,  // the answer is queued or being sent
-    kEvent,      // an asynchronous event request, kept
+    kReceiving,   // data from the host, in the capsule or behind an R2T
+    kWaiting,     // for a data buffer
+    kIo,          // with the device
+    kConnecting,  // a Connect that waits for the end of the association before
+    kAnswering,   // the answer is queued or being sent
+    kEvent,       // an asynchronous event request, kept
   };
 
   State state = State::kFree;

@@ -60,6 +60,11 @@ Task<void> send_many_pieces(World* world, std::string address) {
   EXPECT_EQ(sum, expected);
 }
 
+Task<void> send_all_task(Stream* stream, std::vector<std::byte>* memory, Status* end) {
+  auto sent = co_await stream->send_all(ConstBytes(*memory));
+  *end = sent.status();
+}
+
 TEST(Stream, SendsEveryPieceInOrder) {
   World world;
   world.run(send_many_pieces(&world, "127.0.0.1:0"));
@@ -175,6 +180,86 @@ TEST(Stream, ShutdownEndsAPendingReceive) {
   World world;
   auto end = world.run(shut_down_while_receiving(&world));
   EXPECT_TRUE(!end.ok() || *end == 0);
+}
+
+// Sends more than the peer's window takes, gives up, and says how much arrives after all.
+Task<void> abort_while_sending(World* world, uint64_t* arrived, uint64_t* sent) {
+  Loop& loop = *world->reactor;
+  auto listener = world->network->listen({"127.0.0.1:0"});
+  auto here = co_await world->network->connect({(*listener)->local_address()},
+                                               loop.now_ns() + kNsPerSecond);
+  auto there = co_await (*listener)->accept();
+  EXPECT_TRUE(here.ok() && there.ok());
+  std::vector<std::byte> memory(64 * MiB);
+  *sent = memory.size();
+  Status end;
+  TaskGroup group(loop);
+  group.spawn(send_all_task(here->get(), &memory, &end));
+  co_await loop.sleep_for(50 * kNsPerMs);
+  (*here)->abort();
+  co_await group.join();
+  EXPECT_EQ(end.code(), Code::k_unavailable) << end.to_string();
+  co_await (*here)->close();
+  for (;;) {
+    auto got = co_await (*there)->recv_some(memory);
+    if (!got.ok()) EXPECT_EQ(got.code(), Code::k_unavailable) << got.status().to_string();
+    if (!got.ok() || *got == 0) break;
+    *arrived += *got;
+  }
+  co_await (*there)->close();
+  co_await (*listener)->close();
+}
+
+TEST(Stream, AbortEndsASendAndDropsWhatDidNotArrive) {
+  World world;
+  uint64_t arrived = 0;
+  uint64_t sent = 0;
+  world.run(abort_while_sending(&world, &arrived, &sent));
+  EXPECT_LT(arrived, sent / 2);
+}
+
+// What fits the socket's buffers, and so counts as sent, is dropped all the same: a shutdown would
+// deliver it.
+Task<void> end_with_full_buffers(World* world, bool abort, uint64_t* arrived, uint64_t* sent) {
+  Loop& loop = *world->reactor;
+  auto listener = world->network->listen({"127.0.0.1:0"});
+  auto here = co_await world->network->connect({(*listener)->local_address()},
+                                               loop.now_ns() + kNsPerSecond);
+  auto there = co_await (*listener)->accept();
+  EXPECT_TRUE(here.ok() && there.ok());
+  std::vector<std::byte> memory(4 * KiB);
+  Status end;
+  TaskGroup group(loop);
+  bool full = false;
+  while (!full) {  // until a send stays
+    group.spawn(send_all_task(here->get(), &memory, &end));
+    uint64_t until_ns = loop.now_ns() + 200 * kNsPerMs;
+    while (group.running() > 0 && loop.now_ns() < until_ns) co_await loop.sleep_for(10'000);
+    full = group.running() > 0;
+    if (!full) *sent += memory.size();
+  }
+  if (abort) (*here)->abort();
+  (*here)->shutdown();
+  co_await group.join();
+  co_await (*here)->close();
+  for (;;) {
+    auto got = co_await (*there)->recv_some(memory);
+    if (!got.ok() || *got == 0) break;
+    *arrived += *got;
+  }
+  co_await (*there)->close();
+  co_await (*listener)->close();
+}
+
+TEST(Stream, AbortDropsWhatAShutdownDelivers) {
+  World world;
+  uint64_t arrived = 0;
+  uint64_t sent = 0;
+  world.run(end_with_full_buffers(&world, false, &arrived, &sent));
+  EXPECT_GE(arrived, sent);
+  arrived = sent = 0;
+  world.run(end_with_full_buffers(&world, true, &arrived, &sent));
+  EXPECT_LT(arrived, sent);
 }
 
 Task<Status> unix_leftover(World* world, std::string path) {

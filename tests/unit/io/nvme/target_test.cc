@@ -193,6 +193,84 @@ TEST(Target, DisconnectEndsEveryQueueOfTheHost) {
   world.close();
 }
 
+// Holds writes back until it is told to let them go.
+class HoldingDevice final : public Device {
+ public:
+  HoldingDevice() {
+    info_.uri = "holding:";
+    info_.size_bytes = 1 << 20;
+    info_.transfer_max_bytes = 64 << 10;
+  }
+  Task<Status> close() override { co_return Status(); }
+  void let_go() {
+    for (IoRequest* each : std::exchange(held, {})) each->done(each, Status());
+  }
+  std::vector<IoRequest*> held;
+  uint32_t submitted = 0;
+
+ protected:
+  void do_submit(IoRequest& request) override {
+    ++submitted;
+    held.push_back(&request);
+  }
+};
+
+// A write of the host's first association is with the device, another only half received, when the
+// host connects anew; `single` is whether that must wait.
+Task<void> connect_again(World* world, HoldingDevice* device, bool single) {
+  Loop& loop = *world->reactor;
+  auto admin = co_await attach(world, 0, 0xffff);
+  auto queue = co_await attach(world, 1, id_of(*admin));
+  Buffer data(4096);
+  Buffer second = queue->wire.capsule(HostWire::io(IoOpcode::kWrite, 8, 8, 0, 4), data);
+  co_await queue->send(queue->wire.capsule(HostWire::io(IoOpcode::kWrite, 0, 8, 0, 3), data));
+  co_await queue->send(Buffer(second.begin(), second.begin() + 1000));
+  while (device->held.empty()) co_await loop.sleep_for(1'000'000);
+
+  auto stranger = co_await dial(world);  // another host is of no concern
+  co_await stranger->send(
+      stranger->wire.connect(0, 31, 0xffff, test::kNqn, std::string(test::kHostNqn) + "2"));
+  co_await stranger->wait(1);
+  EXPECT_EQ(stranger->seen.responses.at(0).status, NvmeStatus::kSuccess);
+
+  auto again = co_await dial(world);
+  auto gone = co_await dial(world);  // gives up while it waits
+  for (Peer* peer : {gone.get(), again.get()}) {
+    co_await peer->send(peer->wire.connect(0, 31, 0xffff, test::kNqn, test::kHostNqn));
+  }
+  co_await loop.sleep_for(100'000'000);
+  EXPECT_EQ(world->target->controllers().size(), single ? 1u : 4u);
+  co_await gone->stream->close();
+  gone.reset();
+  co_await queue->send(Buffer(second.begin() + 1000, second.end()));
+  co_await loop.sleep_for(100'000'000);
+  EXPECT_EQ(device->submitted, single ? 1u : 2u);
+  device->let_go();
+  co_await again->wait(1);
+  EXPECT_EQ(again->seen.responses.at(0).status, NvmeStatus::kSuccess);
+  co_await loop.sleep_for(100'000'000);
+  EXPECT_TRUE(device->held.empty());  // nothing of the first came behind it
+  EXPECT_EQ(world->target->controllers().size(), single ? 2u : 3u);
+  for (Peer* peer : {queue.get(), admin.get(), stranger.get(), again.get()}) {
+    co_await peer->stream->close();
+  }
+}
+
+TEST(Target, ASingleAssociationEndsBeforeTheNextBegins) {
+  for (bool single : {true, false}) {
+    World world;
+    HoldingDevice device;
+    TargetOptions options;
+    options.listen = {{"127.0.0.1:0"}};
+    world.target = std::move(Target::create(world.context, std::move(options))).value();
+    Status added = world.target->add_subsystem(
+        {.nqn = test::kNqn, .device = &device, .single_association = single});
+    ASSERT_TRUE(added.ok()) << added.to_string();
+    world.reactor->block_on(connect_again(&world, &device, single));
+    world.reactor->block_on(world.target->stop());
+  }
+}
+
 Task<void> stay_silent(World* world) {
   auto admin = co_await attach(world, 0, 0xffff, {}, 1000);
   uint64_t begin = world->reactor->now_ns();
