@@ -62,6 +62,16 @@ def targets(build, suites):
     return [output_of(build, t) for t in introspect(build, "--targets") if t["id"] in needed]
 
 
+def programs(build):
+    """The daemons and command lines: all that the demo needs, without any test."""
+    return [
+        path
+        for target in introspect(build, "--targets")
+        if target["type"] == "executable"
+        and (path := output_of(build, target)).startswith("programs/")
+    ]
+
+
 def fuzzers(build):
     return [
         output_of(build, target)
@@ -164,8 +174,8 @@ def main():
     build, *rest = words
     if verb == "fuzz":
         sys.exit(fuzz(build, rest))
-    lines = {"select": select, "targets": targets}[verb](build, rest) if rest else fuzzers(build)
-    print("\n".join(lines))
+    verbs = {"select": select, "targets": targets, "fuzzers": fuzzers, "programs": programs}
+    print("\n".join(verbs[verb](build, rest) if rest else verbs[verb](build)))
 
 
 if __name__ == "__main__":
