@@ -298,8 +298,9 @@ io::Task<Status> ArrayCore::replace_member(Uuid old, MemberDevice fresh, bool fo
   if (status.ok()) status = co_await commit_replacement(old, entry);
   Member* member = find_member(entry.uuid);  // adopt() made it
   if (!status.ok() || member == nullptr || member->state != MemberState::kRecovering) {
-    // Unknown outcome: the record may name it yet, so it keeps its superblock.
-    if (touched && member == nullptr && status.code() != Code::k_timed_out) {
+    // Unknown outcome (too late, closing, fenced by who may have read our commit): the record may
+    // name it, so it keeps its superblock.
+    if (touched && member == nullptr && !record_unknown_) {
       (void)co_await wipe_superblock(device);
     }
     co_await give_back_one(std::move(fresh));

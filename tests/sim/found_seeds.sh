@@ -10,3 +10,6 @@ sim=$1
 "$sim" array --seed 6736
 # A flush that began before a member was taken in failed when that one was in-sync before it ended.
 "$sim" array --seed 7688
+# A replacement committed late, after its dataplane had been fenced, and the new member's superblock
+# had been wiped although the record named it.
+"$sim" array --seed 22955293200959
