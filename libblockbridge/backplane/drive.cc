@@ -125,7 +125,6 @@ io::Task<Status> Drive::make_label() {
   BB_CO_TRY(co_await check_blank());
   const io::DeviceInfo& info = device_->info();
   DriveLabel fresh;
-  fresh.generation = 1;
   fresh.drive = Uuid::random(context_.loop.prng());
   fresh.block_size_bytes = info.block_size_bytes;
   fresh.data_offset_bytes = kReservedBytes;
@@ -139,7 +138,10 @@ io::Task<Status> Drive::make_label() {
   co_return Status();
 }
 
+// Failed attempts may have left their generations in a copy: this one is newer than all of them.
 io::Task<Status> Drive::write_label(DriveLabel next) {
+  attempted_ = std::max(attempted_, label_.generation) + 1;
+  next.generation = attempted_;
   io::AlignedBuffer bytes(kLabelSizeBytes);
   encode_label(next, bytes.bytes());
   for (int i = 0; i < 2; ++i) {
@@ -160,9 +162,13 @@ io::Task<Status> Drive::write_label(DriveLabel next) {
 io::Task<Status> Drive::write_claim(Claim claim) {
   DriveLabel next = label_;
   next.claim = std::move(claim);
-  // A failed attempt may have left its generation in one copy; two up is newer than that, too.
-  next.generation += label_failed_ ? 2 : 1;
-  co_return (co_await write_label(std::move(next))).with_context(id());
+  Status status = co_await write_label(std::move(next));
+  if (status.ok()) co_return status;
+  // One copy may have it, and would be believed at the next start: what was is written once more.
+  Status undone = co_await write_label(label_);
+  log_warn("{}: {} -> {}", id(), status.to_string(),
+           undone.ok() ? "the claim stays as it was" : "which claim it holds is unknown");
+  co_return status.with_context(id());
 }
 
 std::string_view Drive::state() const {

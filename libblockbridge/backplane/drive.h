@@ -29,7 +29,8 @@ class Drive {
   std::string_view state() const;
 
   // Durable in both copies when it returns ok. One at a time (see mutex()); on failure the claim
-  // of before stays in force here, and which of the two the drive holds is unknown until a retry.
+  // of before stays in force and is written again; if that fails too, the drive is `failed` and
+  // which of the two it holds is unknown until a retry.
   io::Task<Status> write_claim(Claim claim);
   io::Mutex& mutex() { return mutex_; }
 
@@ -46,7 +47,8 @@ class Drive {
   DriveConfig config_;
   std::unique_ptr<io::Device> device_;
   DriveLabel label_;
-  int newer_ = 0;  // the copy that counts; the other is written first
+  int newer_ = 0;           // the copy that counts; the other is written first
+  uint64_t attempted_ = 0;  // the highest generation that a copy may hold
   bool label_failed_ = false;
   std::unique_ptr<OffsetDevice> data_;
   io::Mutex mutex_;

@@ -45,11 +45,13 @@ io::Task<Status> ManagedArray::claim_drives(const ArrayCreateRequest* request) {
     co_await services_.backplanes->refresh_all();
     BackplaneSet::Inventory inventory = services_.backplanes->inventory(services_.us);
     for (DriveRecord& drive : inventory.records)
-      if (auto it = lost.find(drive.uuid); it != lost.end() && drive.refusal.empty())
-        drive.refusal = it->second;
+      if (auto it = lost.find(drive.uuid); it != lost.end()) drive.refusal = it->second;
     Choice choice;
-    BB_CO_TRY(choose_drives(request->query, inventory.records,
-                            {.count = request->members, .spread = request->spread}, &choice));
+    Status chosen = choose_drives(request->query, inventory.records,
+                                  {.count = request->members, .spread = request->spread}, &choice);
+    if (!chosen.ok() && !lost.empty())  // the cause, not only the count
+      co_return error(chosen.code(), "{}; {}", chosen.text(), lost.begin()->second);
+    BB_CO_TRY(chosen);
     size_t failed = 0;
     Status status = co_await claim_choice(&inventory, &choice, &failed);
     if (status.ok()) co_return status;

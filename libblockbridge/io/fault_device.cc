@@ -315,6 +315,7 @@ Result<std::vector<FaultRule>> take_rules(Uri& uri) {
   FaultRule base;
   BB_TRY(take_range(uri, base));
   BB_ASSIGN(base.times_left, uri.take_u64("count", UINT64_MAX));
+  BB_ASSIGN(base.skip, uri.take_u64("after", 0));
   BB_ASSIGN(bool sticky, uri.take_bool("sticky", false));
   BB_ASSIGN(bool torn_ok, uri.take_bool("torn_ok", false));
   BB_ASSIGN(uint64_t latency_ns, uri.take_duration_ns("latency", 0));

@@ -179,7 +179,7 @@ class ArrayCore {
   void suspect(Member& member, std::string why);
   void check_leg(FanOut::Leg& leg);
   bool usable_member() const;
-  uint32_t in_sync_usable() const;
+  bool may_serve() const;
   Status usable() const;
   bool settled(uint64_t ok_mask, Member** lacking, uint64_t flush = 0) const;
   io::Task<Status> settle(uint64_t ok_mask, uint64_t flush = 0);

@@ -10,7 +10,7 @@ io::Task<Status> ArrayCore::persist(RegionRange regions) {
   uint64_t deadline_ns = 0;
   while (!intent_.durable(regions)) {
     BB_CO_TRY(usable());
-    if (!usable_member()) {
+    if (!may_serve()) {
       co_return fail(Code::k_unavailable, "no in-sync member is usable (recover)");
     }
     if (deadline_ns == 0) deadline_ns = loop_.now_ns() + options_.commit_wait_ns;
@@ -47,7 +47,7 @@ io::Task<Status> ArrayCore::persist_all() {
 
 io::Task<void> ArrayCore::bitmap_loop() {
   while (!stop_background_) {
-    if (!intent_.batch_wanted() || !usable_member() || !fenced_.empty()) {
+    if (!intent_.batch_wanted() || !may_serve() || !fenced_.empty()) {
       bitmap_work_.reset();
       co_await bitmap_work_.wait();
       continue;
@@ -58,7 +58,7 @@ io::Task<void> ArrayCore::bitmap_loop() {
     Member* lacking = nullptr;
     bool written = ok_mask != 0;
     while (written && (!settled(ok_mask, &lacking) || !fenced_.empty())) {
-      written = lacking == nullptr && usable().ok() && usable_member() && !stop_background_;
+      written = lacking == nullptr && usable().ok() && may_serve() && !stop_background_;
       if (!written) break;
       membership_work_.set();
       co_await changed_.wait();

@@ -351,14 +351,15 @@ io::Task<Status> ArrayCore::promote(Member* member) {
            member->state == MemberState::kRecovering;
   };
   if (!complete()) co_return error(Code::k_busy, "there is more to copy");
-  // From here on nothing is acknowledged without it: the commit may happen at any time.
-  member->promoting = true;
-  member->covered_epoch = covered;
   Status status = co_await change(
-      [this, member, version, complete](MembershipRecord& next) {
+      [this, member, version, covered, complete](MembershipRecord& next) {
         if (!complete() || next.version != version || !usable_member()) {
           return fail(Code::k_busy, "something changed");
         }
+        // From here on nothing is acknowledged without it: the commit may happen at any time. Not
+        // before: while another change is awaited, that one may take the member away.
+        member->promoting = true;
+        member->covered_epoch = covered;
         next.reason = fmt::format("{} recovered", name_of(*member));
         set_member_state(next, member->uuid, MemberState::kInSync);
         return Status();

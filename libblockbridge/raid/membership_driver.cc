@@ -92,9 +92,11 @@ bool ArrayCore::usable_member() const {
   return std::ranges::any_of(members_, [](const auto& m) { return m->readable(); });
 }
 
-uint32_t ArrayCore::in_sync_usable() const {
-  return static_cast<uint32_t>(
-      std::ranges::count_if(members_, [](const auto& m) { return m->readable(); }));
+// A member is usable, or may be once the authority has answered: it was perhaps promoted.
+bool ArrayCore::may_serve() const {
+  return usable_member() || (record_unknown_ && std::ranges::any_of(members_, [](const auto& m) {
+                               return m->promoting && m->writable() && m->listed;
+                             }));
 }
 
 void ArrayCore::suspect(Member& member, std::string why) {
@@ -169,7 +171,7 @@ io::Task<Status> ArrayCore::settle(uint64_t ok_mask, uint64_t flush) {
     if (lacking != nullptr) {
       co_return fail(Code::k_io_error, "{} does not have it", name_of(*lacking));
     }
-    if (!usable_member()) {
+    if (!may_serve()) {
       co_return fail(Code::k_unavailable, "no in-sync member is usable (recover)");
     }
     membership_work_.set();

@@ -30,6 +30,7 @@ io::Task<Status> ArrayCore::read(io::IoRequest* request) {
 // Tries in-sync members until one answers. `bad_mask`: who is there but could not read the range.
 io::Task<Status> ArrayCore::read_any(io::IoRequest* request, uint64_t* bad_mask, Member** served) {
   uint64_t tried = 0;
+  uint64_t deadline_ns = loop_.now_ns() + options_.commit_wait_ns;
   Status last = fail(Code::k_unavailable, "no in-sync member is usable (recover)");
   for (;;) {
     for (const auto& member : members_) {
@@ -40,7 +41,12 @@ io::Task<Status> ArrayCore::read_any(io::IoRequest* request, uint64_t* bad_mask,
     }
     uint32_t choice =
         choose_read_member({candidates_, members_.size()}, request->offset_bytes, rotation_++);
-    if (choice == kNoCandidate) co_return last;
+    if (choice == kNoCandidate) {
+      BB_CO_TRY(usable());
+      bool awaited = !usable_member() && may_serve();
+      if (!awaited || !co_await changed_.wait_until(deadline_ns)) co_return last;
+      continue;
+    }
     Member& member = *members_[choice];
     tried |= member.bit();
     ++member.in_flight;

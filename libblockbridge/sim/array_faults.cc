@@ -113,6 +113,7 @@ void ArrayWorld::damage_medium(size_t index, bool rot) {
       uint64_t where = prng_.below(4);  // copy A, the bitmap, copy B
       uint64_t at = where < 2 ? where * 65'536 + within : drive_bytes_ - 65'536 + within;
       bitmap_rotted_ = bitmap_rotted_ || where == 1;
+      superblock_rotted_ = superblock_rotted_ || where != 1;
       medium.flip_bit(at, static_cast<uint32_t>(prng_.below(8)));
     } else {
       bool metadata = prng_.chance(6);

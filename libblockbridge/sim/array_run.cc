@@ -174,7 +174,9 @@ io::Task<void> ArrayWorld::close_and_reopen() {
   co_await dismantle(old.get());
   old.reset();
   if (!co_await start_with_retries()) {
-    fail("a cleanly closed array does not start again");
+    // Above the budget every superblock may have rotted while the array ran.
+    bool ruined = options_.above_budget && superblock_rotted_;
+    if (!ruined) fail("a cleanly closed array does not start again");
     co_return;
   }
   raid::ArrayInfo info = life_->array->describe();

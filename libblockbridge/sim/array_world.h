@@ -159,7 +159,8 @@ class ArrayWorld {
   bool errors_allowed_ = false;
   bool authority_disturbed_ = false;
   bool bitmap_rotted_ = false;  // an unreadable page counts as dirty
-  bool settling_ = false;       // phase 2: no more faults
+  bool superblock_rotted_ = false;
+  bool settling_ = false;  // phase 2: no more faults
   bool done_ = false;
   std::string violation_;
   RunStats stats_;

@@ -7,6 +7,11 @@
 #include "sim/sim_port.h"
 
 namespace bb::sim {
+namespace {
+
+constexpr size_t kFinelyCutBytes = 2048;
+
+}  // namespace
 
 SimNet::SimNet(SimLoop& world, SimNetOptions options, Prng prng)
     : world_(world), options_(options), prng_(prng) {}
@@ -66,7 +71,10 @@ size_t SimNet::take(SimConnection& connection, uint32_t from, const io::StreamOp
   SimPipe& pipe = connection.pipe[from];
   size_t held = pipe.held_bytes();
   if (held >= options_.window_bytes) return 0;
-  size_t length = prng_.between(1, options_.chunk_max_bytes);
+  // Small chunks cut headers everywhere; to cut all of a large payload so costs time for nothing.
+  size_t largest = skip < kFinelyCutBytes ? options_.chunk_max_bytes
+                                          : std::max<size_t>(options_.chunk_max_bytes, 8192);
+  size_t length = prng_.between(1, largest);
   length = std::min({length, options_.window_bytes - held, total - skip});
   if (pipe.head > 65'536 && pipe.head > pipe.buffer.size() / 2) {
     pipe.buffer.erase(pipe.buffer.begin(), pipe.buffer.begin() + static_cast<long>(pipe.head));

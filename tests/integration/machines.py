@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Disk nodes and dataplanes of a test: configurations, processes, calls to them."""
+import contextlib
 import json
 import pathlib
 import random
@@ -134,3 +135,32 @@ class Dataplane:
 
 def in_sync(info):
     return sum(member["state"] == "in-sync" for member in info["members"])
+
+
+def drive_states(plane):
+    return sorted(drive["state"] for drive in plane.call("drive.list")["drives"])
+
+
+def expect_error(code, text, function, *arguments, **params):
+    try:
+        function(*arguments, **params)
+    except RpcError as error:
+        assert error.code == code and text in error.text, f"expected {code} {text}: {error}"
+        return
+    raise AssertionError(f'expected {code} "{text}", and it worked')
+
+
+@contextlib.contextmanager
+def machines(build, folder, node_names, plane_names=("dp",), paths=None):
+    nodes = [Node(build, folder, name, paths=(paths or {}).get(name)) for name in node_names]
+    planes = [Dataplane(build, folder, name, nodes) for name in plane_names]
+    try:
+        for machine in [*nodes, *planes]:
+            machine.start()
+        yield nodes, planes
+        for machine in [*planes, *nodes]:
+            machine.stop()
+    finally:
+        for machine in [*planes, *nodes]:
+            if machine.daemon is not None:
+                machine.kill()

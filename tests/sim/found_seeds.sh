@@ -13,3 +13,10 @@ sim=$1
 # A replacement committed late, after its dataplane had been fenced, and the new member's superblock
 # had been wiped although the record named it.
 "$sim" array --seed 22955293200959
+# Above the budget the superblocks of both copies rotted; the checker wanted the array to start.
+"$sim" array --seed 9799 --above-budget
+# A promotion waited for its turn while its member was failed by hand; writes counted it already.
+"$sim" array --seed 5033358
+# The last in-sync copy went while it was not known whether another had been promoted: reads and
+# writes wait for the answer instead of failing.
+"$sim" array --seed 6907956502998
