@@ -41,7 +41,7 @@ typedef enum bb_code {
   BB_INVALID_ARGUMENT = 1,  /* fix the call */
   BB_NOT_FOUND = 2,         /* name something that exists */
   BB_ALREADY_EXISTS = 3,    /* choose another name, or use what exists */
-  BB_PERMISSION_DENIED = 4, /* ask with the right identity */
+  BB_PERMISSION_DENIED = 4, /* use the right identity, or allow it there */
   BB_NOT_SUPPORTED = 5,     /* use something this build or machine supports */
   BB_BAD_STATE = 6,         /* bring the object into the state the text names */
   BB_NO_SPACE = 7,          /* free or add space */

@@ -23,12 +23,14 @@ BackplaneClient::BackplaneClient(io::Context context, BackplaneConfig config)
       config_(std::move(config)),
       tried_(context.loop),
       stopping_(context.loop),
+      wake_(context.loop),
       tasks_(context.loop) {}
 
 void BackplaneClient::start() { tasks_.spawn(run()); }
 
 io::Task<void> BackplaneClient::stop() {
   stopping_.set();
+  wake_.set();
   co_await tasks_.join();
 }
 
@@ -40,6 +42,7 @@ io::Task<void> BackplaneClient::run() {
     Status lost = client.status();
     if (client.ok()) {
       client_ = std::move(client).value();
+      client_->on_lost([this] { wake_.set(); });
       lost = co_await poll_until_lost();
       if (online_) backoff_ns = kBackoffMinNs;
       set_offline(lost);
@@ -49,6 +52,7 @@ io::Task<void> BackplaneClient::run() {
       set_offline(lost);
     }
     if (stopping_.is_set()) break;
+    wake_.reset();
     uint64_t jitter = context_.loop.prng().below(backoff_ns / 2);
     co_await stopping_.wait_until(context_.loop.now_ns() + backoff_ns + jitter);
     backoff_ns = std::min(backoff_ns * 2, kBackoffMaxNs);
@@ -63,7 +67,7 @@ io::Task<Status> BackplaneClient::poll_until_lost() {
     online_ = true;
     detail_.clear();
     tried_.set();
-    co_await stopping_.wait_until(context_.loop.now_ns() + kPollNs);
+    co_await wake_.wait_until(context_.loop.now_ns() + kPollNs);
     if (!client_->connected()) co_return error(Code::k_unavailable, "connection lost");
   }
   co_return error(Code::k_cancelled, "stopping");

@@ -48,6 +48,7 @@ class BackplaneClient {
   std::string detail_ = "not reached yet";
   io::Event tried_;
   io::Event stopping_;
+  io::Event wake_;  // stopping, or the connection is lost
   io::TaskGroup tasks_;
 };
 

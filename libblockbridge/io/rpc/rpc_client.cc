@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "io/rpc/rpc_client.h"
 
+#include <utility>
+
 namespace bb::io::rpc {
 
 RpcClient::RpcClient(Context context, std::unique_ptr<Stream> stream)
@@ -85,6 +87,7 @@ void RpcClient::fail_all(const Status& status) {
     waiting->result = status;
     waiting->done.set();
   }
+  if (on_lost_) std::exchange(on_lost_, nullptr)();
 }
 
 Task<void> RpcClient::close() {

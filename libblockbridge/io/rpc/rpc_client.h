@@ -25,7 +25,9 @@ class RpcClient {
 
   // Called for every event of the server, on the loop, between two awaits. May not destroy us.
   void on_event(OnEvent handler) { on_event_ = std::move(handler); }
-  bool connected() const { return !channel_.broken(); }
+  // Called once when the connection is lost, or closed; like on_event().
+  void on_lost(std::function<void()> handler) { on_lost_ = std::move(handler); }
+  bool connected() const { return lost_.ok() && !channel_.broken(); }
   Task<void> close();  // before destruction
 
  private:
@@ -42,6 +44,7 @@ class RpcClient {
   Context context_;
   LineChannel channel_;
   OnEvent on_event_;
+  std::function<void()> on_lost_;
   uint64_t next_id_ = 1;
   std::map<uint64_t, Waiting*> waiting_;
   Status lost_;  // why no call can succeed any more
