@@ -117,11 +117,14 @@ Result<uint64_t> parse_u64(std::string_view text, uint64_t max) {
 }
 
 std::string format_size_bytes(uint64_t bytes) {
+  constexpr uint64_t kPiB = power(1024, 5);
   std::string binary = shortest_in(bytes, 1024, {"B", "KiB", "MiB", "GiB", "TiB", "PiB"});
   std::string decimal = shortest_in(bytes, 1000, {"B", "KB", "MB", "GB", "TB", "PB"});
   // The unit's own extra letter must not decide: compare the digits.
   auto digits = [](const std::string& s) { return s.find_first_not_of("0123456789."); };
-  return digits(decimal) < digits(binary) ? decimal : binary;
+  // Rounded to 16384PiB the largest would be 2^64, which no size is.
+  bool too_large = bytes > UINT64_MAX - kPiB / 100;
+  return too_large || digits(decimal) < digits(binary) ? decimal : binary;
 }
 
 }  // namespace bb

@@ -142,6 +142,11 @@ Result<HostPort> HostPort::parse(std::string_view text) {
     out.host = text.substr(0, colon);
     if (colon != std::string_view::npos) port = text.substr(colon + 1);
   }
+  bool brackets = text.starts_with('[');
+  if (out.host.find_first_of(brackets ? "[" : "[]:") != std::string::npos) {
+    return error(Code::k_invalid_argument, "\"{}\": expected host:port, or [::1]:port for IPv6",
+                 text.substr(0, 200));
+  }
   if (!port.empty()) {
     auto number = parse_u64(port, UINT16_MAX);
     if (!number.ok())

@@ -59,6 +59,15 @@ TEST(Units, FormatsSizesInTheShorterUnit) {
   EXPECT_EQ(format_size_bytes(3 * MiB / 2), "1.5MiB");
 }
 
+TEST(Units, FormatsTheLargestSizeAsOneThatCanBeRead) {
+  EXPECT_EQ(format_size_bytes(UINT64_MAX), "18446.74PB");  // 16384PiB would be 2^64
+  EXPECT_EQ(format_size_bytes(uint64_t{1} << 63), "8192PiB");
+  for (int below = 0; below < 64; ++below) {
+    uint64_t bytes = UINT64_MAX - (uint64_t{1} << below);
+    EXPECT_TRUE(parse_size_bytes(format_size_bytes(bytes)).ok()) << bytes;
+  }
+}
+
 TEST(Units, ParsesDurations) {
   EXPECT_EQ(*parse_duration_ns("250ms"), 250 * kNsPerMs);
   EXPECT_EQ(*parse_duration_ns("5"), 5 * kNsPerSecond);

@@ -85,7 +85,9 @@ TEST(HostPort, Parses) {
     EXPECT_EQ(got->port, c.port);
   }
   EXPECT_EQ(HostPort::parse("[::1]:4420")->to_string(), "[::1]:4420");
-  for (std::string_view bad : {"[::1", "[::1]x", "h:65536", "h:x"}) {
+  // Without brackets nobody knows where an IPv6 address ends: "::1" is no host ":" with port 1.
+  for (std::string_view bad : {"[::1", "[::1]x", "h:65536", "h:x", "::1", "fe80::2:4420",
+                               "a:[b]:442", "[a[b]:1", "a]:1"}) {
     EXPECT_EQ(HostPort::parse(bad).code(), Code::k_invalid_argument) << bad;
   }
 }
