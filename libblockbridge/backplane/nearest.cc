@@ -36,6 +36,9 @@ std::string_view nearest_word(std::string_view word, std::span<const std::string
   std::string_view best;
   size_t best_distance = std::max<size_t>(1, word.size() / 3) + 1;
   for (std::string_view candidate : known) {
+    size_t least =
+        std::max(word.size(), candidate.size()) - std::min(word.size(), candidate.size());
+    if (least >= best_distance) continue;  // what is so much longer needs that many changes
     size_t d = distance(word, candidate);
     if (d < best_distance) {
       best = candidate;

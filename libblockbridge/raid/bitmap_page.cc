@@ -2,6 +2,7 @@
 #include "raid/bitmap_page.h"
 
 #include <algorithm>
+#include <bit>
 
 #include "base/crc32c.h"
 
@@ -81,10 +82,11 @@ Result<BitmapPageHead> decode_bitmap_page(const Uuid& array, uint32_t page, Cons
   if (head.array != array) {
     return corrupt(fmt::format("it belongs to array {}", head.array.to_string()));
   }
-  for (uint64_t r = regions.first; r < regions.end; ++r) {
-    uint64_t bit = r - regions.first;
-    if ((at[kAtBits + bit / 8] & static_cast<std::byte>(1u << (bit % 8))) != std::byte{0}) {
-      dirty.set(r);
+  for (uint64_t first = regions.first; first < regions.end; first += 8) {  // most have no bit
+    auto bits = static_cast<unsigned>(at[kAtBits + (first - regions.first) / 8]);
+    for (; bits != 0; bits &= bits - 1) {
+      uint64_t region = first + static_cast<unsigned>(std::countr_zero(bits));
+      if (region < regions.end) dirty.set(region);
     }
   }
   return head;

@@ -35,6 +35,7 @@ TargetQueue::TargetQueue(TargetCore& core, QueueHost& host)
       io_ready_(slots_.size()),
       waiting_(slots_.size()),
       to_send_(2 * slots_.size()) {
+  free_.reserve(slots_.size());
   for (size_t i = slots_.size(); i > 0; --i) free_.push_back(static_cast<uint16_t>(i - 1));
   iov_.reserve(6 * slots_.size());
   being_sent_.reserve(2 * slots_.size());

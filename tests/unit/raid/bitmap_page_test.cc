@@ -35,6 +35,12 @@ TEST(BitmapPage, RoundTripAndTheDocumentIsTrue) {
   }
 }
 
+TEST(BitmapPage, BitsBehindTheLastRegionAreNone) {
+  RegionSet fewer(kRegionsPerPage + 97);  // one bit into a byte
+  ASSERT_TRUE(decode_bitmap_page(kArray, 1, sample(), fewer).ok());
+  EXPECT_EQ(fewer.count(), 2u);
+}
+
 TEST(BitmapPage, ADamagedOrForeignPageAddsNothing) {
   RegionSet dirty(kRegionsPerPage + 100);
   for (size_t bit = 0; bit < kBitmapPageBytes * 8; bit += 7) {
