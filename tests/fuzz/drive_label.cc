@@ -33,6 +33,8 @@ void check_one(const Copy& copy) {
 
 }  // namespace
 
+const size_t fuzz::kInputMax = 1024;
+
 fuzz::Seeds fuzz::seeds() {
   backplane::DriveLabel label;
   label.generation = 7;

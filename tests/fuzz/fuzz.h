@@ -15,6 +15,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size);
 
 namespace bb::fuzz {
 
+// Each fuzzer's limit on what it makes up itself; longer inputs are legal.
+extern const size_t kInputMax;
+
 using Seeds = std::vector<std::pair<std::string, std::vector<std::byte>>>;  // file name, input
 
 // Good inputs to begin with: made by code, so that they follow the format as it grows.

@@ -119,6 +119,8 @@ void requests(std::vector<std::byte>& to) {
 
 }  // namespace
 
+const size_t fuzz::kInputMax = 256;
+
 fuzz::Seeds fuzz::seeds() {
   Seeds all;
   constexpr std::string_view kGo("\0\0\0\4disk\0\2\0\1\0\3", 14);

@@ -9,29 +9,37 @@
 #include "base/check.h"
 #include "base/crc32c.h"
 #include "fuzz.h"
+#include "input.h"
 #include "io/nvme/initiator_queue.h"
 
 namespace bb {
 namespace {
 
 using namespace io::nvme;
+using fuzz::Input;
 
 constexpr std::byte kGuard{0xa5};
 constexpr size_t kCommands = 8;
-constexpr std::array<uint32_t, 4> kLengths = {0, 512, 8192, 40000};
+constexpr int kStepsMax = 64;
+constexpr uint32_t kDataMax = 20 * 1024;
+constexpr std::array<uint32_t, 4> kLengths = {0, 512, 8192, 20000};
 
 struct Command : HostCommand {
-  std::vector<std::byte> memory;
+  std::unique_ptr<std::byte[]> memory;
+  size_t memory_bytes = 0;
   iovec pieces[3] = {};
   bool busy = false;
   bool sending = false;
 
   void prepare(uint32_t length, bool to_target) {
-    memory.assign(length + 2, kGuard);
-    uint32_t third = length / 3;
-    pieces[0] = {.iov_base = memory.data() + 1, .iov_len = third};
-    pieces[1] = {.iov_base = memory.data() + 1 + third, .iov_len = third};
-    pieces[2] = {.iov_base = memory.data() + 1 + 2 * third, .iov_len = length - 2 * third};
+    memory_bytes = length + 2;
+    memory.reset(new std::byte[memory_bytes]);  // not cleared: it costs more than the queue
+    memory[0] = memory[length + 1] = kGuard;
+    std::byte* data = memory.get() + 1;
+    uint32_t some = length / 16;  // and one long piece, which is received in place
+    pieces[0] = {.iov_base = data, .iov_len = some};
+    pieces[1] = {.iov_base = data + some, .iov_len = some};
+    pieces[2] = {.iov_base = data + 2 * some, .iov_len = length - 2 * some};
     iov = pieces;
     iov_count = 3;
     length_bytes = length;
@@ -39,37 +47,16 @@ struct Command : HostCommand {
     busy = true;
   }
   void check_guards() const {
-    BB_CHECK(memory.front() == kGuard && memory.back() == kGuard, "written beyond the memory");
+    BB_CHECK(memory[0] == kGuard && memory[memory_bytes - 1] == kGuard,
+             "written beyond the memory");
   }
-};
-
-class Input {
- public:
-  explicit Input(ConstBytes bytes) : bytes_(bytes) {}
-  bool empty() const { return bytes_.empty(); }
-  uint8_t byte() { return static_cast<uint8_t>(take(1)); }
-  uint32_t take(size_t count) {
-    uint32_t value = 0;
-    for (size_t i = 0; i < count && !bytes_.empty(); ++i) {
-      value |= static_cast<uint32_t>(bytes_[0]) << (8 * i);
-      bytes_ = bytes_.subspan(1);
-    }
-    return value;
-  }
-  ConstBytes raw(size_t length) {
-    ConstBytes part = bytes_.first(std::min(length, bytes_.size()));
-    bytes_ = bytes_.subspan(part.size());
-    return part;
-  }
-
- private:
-  ConstBytes bytes_;
 };
 
 class Session {
  public:
   explicit Session(uint8_t bits)
       : digests_{.header = (bits & 1) != 0, .data = (bits & 2) != 0},
+        in_place_((bits & 8) != 0),
         queue_({.digests = digests_, .depth = kCommands, .capsule_data_max_bytes = 4096}) {
     queue_.start();
     BB_CHECK(queue_.fill(batch_), "no ICReq");
@@ -81,7 +68,7 @@ class Session {
   }
 
   void run(Input& input) {
-    while (!input.empty() && !ended_) step(input);
+    for (int i = 0; i < kStepsMax && !input.empty() && !ended_; ++i) step(input);
     if (in_flight_) sent();
     if (!ended_) collect();
     while (HostCommand* command = queue_.take_lost()) give_back(command);
@@ -89,6 +76,12 @@ class Session {
   }
 
  private:
+  // One for all inputs: its arena costs more than all the rest. sent() empties it.
+  static SendBatch& cleared_batch() {
+    static SendBatch batch;
+    BB_CHECK(batch.empty(), "the input before left something to send");
+    return batch;
+  }
   void step(Input& input) {
     uint8_t action = input.byte();
     Command& command = commands_[(action >> 3) % kCommands];
@@ -122,8 +115,8 @@ class Session {
     for (Command& command : commands_) {
       for (uint32_t i = 0; i < batch_.iov_count(); ++i) {
         const auto* at = static_cast<const std::byte*>(batch_.iov()[i].iov_base);
-        command.sending |= command.busy && at >= command.memory.data() &&
-                           at < command.memory.data() + command.memory.size();
+        command.sending |= command.busy && at >= command.memory.get() &&
+                           at < command.memory.get() + command.memory_bytes;
       }
     }
   }
@@ -134,10 +127,21 @@ class Session {
     collect();
   }
   void feed(ConstBytes bytes) {
-    if (ended_ || bytes.empty()) return;
-    Status status = queue_.receive(bytes);
-    collect();
-    if (status.ok()) return;
+    while (!ended_ && !bytes.empty()) {
+      Bytes place = in_place_ ? queue_.direct_target() : Bytes{};
+      ConstBytes part =
+          bytes.first(std::min(bytes.size(), place.empty() ? SIZE_MAX : place.size()));
+      bytes = bytes.subspan(part.size());
+      if (!place.empty()) {
+        std::memcpy(place.data(), part.data(), part.size());
+        part = place.first(part.size());
+      }
+      Status status = queue_.receive(part);
+      collect();
+      if (!status.ok()) end(status);
+    }
+  }
+  void end(const Status& status) {
     ended_ = true;
     BB_CHECK(!status.text().empty(), "an end for no reason");
     if (in_flight_) sent();
@@ -153,7 +157,7 @@ class Session {
   }
   void data(Command& command, Input& input) {
     uint8_t flags = input.byte();
-    std::vector<std::byte> bytes(1 + input.take(2), std::byte{flags});
+    std::vector<std::byte> bytes(1 + input.take(2) % kDataMax, std::byte{flags});
     DataHeader header{.command_id = command.sqe.command_id,
                       .offset_bytes = input.take(2) * 4,
                       .length_bytes = static_cast<uint32_t>(bytes.size()),
@@ -193,14 +197,17 @@ class Session {
   PduFormat format() const { return {.digests = digests_}; }
 
   Digests digests_;
+  bool in_place_;
   InitiatorQueue queue_;
-  SendBatch batch_;
+  SendBatch& batch_ = cleared_batch();
   bool in_flight_ = false;
   bool ended_ = false;
   std::array<Command, kCommands> commands_;
 };
 
 }  // namespace
+
+const size_t fuzz::kInputMax = 256;
 
 fuzz::Seeds fuzz::seeds() {
   auto bytes = [](std::initializer_list<int> values) {
@@ -211,7 +218,9 @@ fuzz::Seeds fuzz::seeds() {
   return {
       // command 0: read 512, sent; data with success
       {"read", bytes({3, 0, 1, 1, 1, 4, 3, 0xff, 1, 0, 0})},
-      // command 1: write 40000, sent; R2T of 16384, sent; response with an error
+      // command 0: read 20000, sent; its data, received in place; response
+      {"long", bytes({11, 0, 3, 1, 1, 4, 9, 0x1f, 0x4e, 0, 0, 3, 0, 0})},
+      // command 1: write 20000, sent; R2T of 16384, sent; response with an error
       {"write", bytes({3, 8, 7, 1, 1, 14, 5, 0, 0, 0, 0x40, 1, 1, 11, 0x80, 2})},
       // command 2: small write within the capsule, answered before it is sent
       {"overtaken", bytes({1, 16, 5, 1, 19, 0, 0, 1})},

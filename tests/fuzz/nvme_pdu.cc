@@ -125,6 +125,8 @@ void repair(std::vector<std::byte>& stream) {
 
 }  // namespace
 
+const size_t fuzz::kInputMax = 1024;
+
 fuzz::Seeds fuzz::seeds() {
   Seeds all;
   std::vector<std::byte> data(512, std::byte{7});

@@ -1,66 +1,179 @@
 // SPDX-License-Identifier: Apache-2.0
-// A target's connections fed with arbitrary bytes. Input: one byte of options, then chunks of two
-// bytes of length with flags and that many bytes: for the admin or an I/O connection, header
-// digests repaired if the options say so. The first bytes of a session (ICReq, Connect, enable) are
-// made for the fuzzer unless the options forbid it, or it would spend its life on them.
-#include <algorithm>
+// A target's state machine between two connections that send anything and a device that answers
+// when it likes. Input: one byte of options, then steps: raw bytes, capsules and data PDUs with a
+// right frame and any fields (or one byte of them damaged), Connects, the device's and the
+// sender's doings, time, and changes of what is published. The first PDUs of a session (ICReq,
+// Connect, enable) are made for the fuzzer unless the options forbid it, or it would spend its
+// life on them.
+#include <array>
 #include <memory>
+#include <optional>
 
 #include "base/check.h"
 #include "base/crc32c.h"
 #include "fuzz.h"
+#include "input.h"
 #include "support/nvme_fake.h"
 
 namespace bb {
 namespace {
 
 using namespace io::nvme;
+using fuzz::Input;
 using test::Buffer;
-using test::FakeConnection;
-using test::HostSeen;
 using test::HostWire;
 
 constexpr size_t kMemoryBytes = 64 * 1024;
-constexpr TargetLimits kLimits{.io_queue_depth = 16,
-                               .admin_queue_depth = 16,
+constexpr int kStepsMax = 64;
+constexpr uint32_t kCapsuleBytes = 2048;
+constexpr uint32_t kTransferBytes = 8192;
+constexpr TargetLimits kLimits{.io_queue_depth = 8,
+                               .admin_queue_depth = 8,
                                .io_queues = 2,
-                               .capsule_data_bytes = 8192,
-                               .h2c_data_bytes = 16384,
-                               .transfer_bytes = 32768,
-                               .buffered_bytes = 65536};
+                               .async_events = 2,
+                               .controllers = 3,
+                               .subsystems = 2,
+                               .capsule_data_bytes = kCapsuleBytes,
+                               .h2c_data_bytes = 4096,
+                               .transfer_bytes = kTransferBytes,
+                               .buffered_bytes = 3 * 4096};
+// Data of transfers, one more transfer, in-capsule data and what Compare reads.
+constexpr uint64_t kBuffersMax = kLimits.buffered_bytes + kTransferBytes + 8 * (4096 + 8192);
 
 struct Options {
   bool prepared;
   bool repair;
   Digests digests;
   uint8_t attributes;
+  bool single_association;
+  bool in_pieces;
+  bool discovery;
   explicit Options(uint8_t bits)
       : prepared((bits & 1) == 0),
         repair((bits & 2) == 0),
         digests{(bits & 4) != 0, (bits & 8) != 0},
-        attributes((bits & 16) != 0 ? kConnectNoFlowControl : uint8_t{0}) {}
+        attributes((bits & 16) != 0 ? kConnectNoFlowControl : uint8_t{0}),
+        single_association((bits & 32) != 0),
+        in_pieces((bits & 64) != 0),
+        discovery((bits & 128) != 0) {}
 };
 
-// What a target sends must always be readable, and a queue must stay within its limits.
-struct Checked {
-  FakeConnection target;
-  HostSeen seen;
-  Checked(TargetCore& core, Buffer& memory) : target(core, memory) {}
+int64_t buffers_out = 0;  // of all connections
 
-  void send(ConstBytes bytes, uint64_t now_ns) {
-    seen.feed(target.exchange(bytes, now_ns));
-    BB_CHECK(!seen.illegal, "the target sent an illegal PDU: {}", seen.reader.violation().what);
-    BB_CHECK(!seen.bad_digest, "the target sent a wrong data digest");
-    BB_CHECK(target.queue.io_in_flight() == 0, "an I/O was forgotten");
-    BB_CHECK(target.most_bytes <= kLimits.buffered_bytes + 16 * 8192 + 2 * 32768 + 65536,
-             "{} bytes of buffers", target.most_bytes);
-    seen.data.clear();
-    seen.responses.resize(std::min<size_t>(seen.responses.size(), 1));
+// One connection: its driver, its device and its host.
+class Peer final : public QueueHost {
+ public:
+  Peer(TargetCore& core, Bytes memory) : memory_(memory), queue(core, *this) {
+    queue.set_local_host("127.0.0.1");
   }
+  ~Peer() {
+    queue.close("the stream ended");
+    answer_all();
+    if (sending_ != nullptr) queue.on_sent();
+  }
+
+  std::byte* take_buffer(uint32_t capacity_bytes) override {
+    ++buffers_out;
+    taken_bytes_ += capacity_bytes;
+    BB_CHECK(taken_bytes_ <= kBuffersMax, "{} bytes of buffers", taken_bytes_);
+    return static_cast<std::byte*>(std::malloc(capacity_bytes));
+  }
+  void give_buffer(std::byte* buffer, uint32_t capacity_bytes) override {
+    --buffers_out;
+    taken_bytes_ -= capacity_bytes;
+    std::free(buffer);
+  }
+  void wake() override {}
+
+  // An exact copy: whoever reads beyond it is caught.
+  void receive(ConstBytes bytes, bool in_pieces, uint64_t now_ns) {
+    size_t step = in_pieces ? 13 : std::max<size_t>(bytes.size(), 1);
+    for (size_t at = 0; at < bytes.size(); at += step) {
+      ConstBytes part = bytes.subspan(at, std::min(step, bytes.size() - at));
+      std::unique_ptr<std::byte[]> exact(new std::byte[part.size()]);
+      std::memcpy(exact.get(), part.data(), part.size());
+      queue.on_bytes({exact.get(), part.size()}, now_ns);
+    }
+    pump(now_ns);
+  }
+
+  void pump(uint64_t now_ns) {
+    queue.retry_connect(now_ns);
+    for (bool any = true; any;) {
+      any = false;
+      while (auto slot = queue.next_io()) {
+        at_device_[count_++] = *slot;
+        any = true;
+      }
+      if (!held) answer_all();
+      if (sending_ == nullptr) sending_ = queue.outgoing();
+      if (sending_ != nullptr && !slow) any = sent();
+    }
+  }
+
+  bool sent() {
+    if (sending_ == nullptr) return false;
+    for (const iovec& one : *sending_) {
+      check({static_cast<const std::byte*>(one.iov_base), one.iov_len});
+    }
+    sending_ = nullptr;
+    queue.on_sent();
+    return true;
+  }
+
+  void answer_one(size_t which) {
+    if (count_ == 0) return;
+    std::swap(at_device_[which % count_], at_device_[count_ - 1]);
+    uint16_t slot = at_device_[--count_];
+    queue.on_io_done(slot, perform(queue.io(slot)));
+  }
+
+  bool held = false;  // the device does not answer
+  bool slow = false;  // sends do not end
+  Code fails = Code::k_ok;
+
+ private:
+  void answer_all() {
+    while (count_ > 0) answer_one(0);
+  }
+
+  Code perform(const TargetIo& io) {
+    if (fails != Code::k_ok) return fails;
+    BB_CHECK(
+        io.offset_bytes <= memory_.size() && io.length_bytes <= memory_.size() - io.offset_bytes,
+        "an I/O beyond the device");
+    std::byte* at = memory_.data() + io.offset_bytes;
+    if (io.op == TargetOp::kRead) std::memcpy(io.data, at, io.length_bytes);
+    if (io.op == TargetOp::kWrite) std::memcpy(at, io.data, io.length_bytes);
+    return Code::k_ok;
+  }
+
+  // What a target sends must always be readable.
+  void check(ConstBytes bytes) {
+    for (PduEvent event; (event = reader_.next(bytes)).kind != PduEvent::Kind::kNeedMore;) {
+      BB_CHECK(event.kind != PduEvent::Kind::kIllegal, "the target sent an illegal PDU: {}",
+               reader_.violation().what);
+      BB_CHECK(event.digest_ok, "the target sent a wrong data digest");
+      if (event.kind != PduEvent::Kind::kHeader) continue;
+      if (reader_.header().type == PduType::kIcResp) {
+        reader_.negotiated({.digests = IcResp::decode(event.bytes).digests});
+      }
+    }
+  }
+
+  Bytes memory_;
+  PduReader reader_{Role::kHost, {}};
+  std::array<uint16_t, 16> at_device_{};
+  size_t count_ = 0;
+  std::vector<iovec>* sending_ = nullptr;
+  uint64_t taken_bytes_ = 0;
+
+ public:
+  TargetQueue queue;
 };
 
-void repair(Bytes stream, const Options& options) {
-  if (!options.repair || !options.digests.header) return;
+void repair_digests(Bytes stream, Digests digests) {
+  if (!digests.header) return;
   for (size_t at = 0; at + kCommonHeaderBytes <= stream.size();) {
     PduHeader header = PduHeader::decode(stream.data() + at);
     size_t end = at + header.hlen + kDigestBytes;
@@ -70,74 +183,305 @@ void repair(Bytes stream, const Options& options) {
   }
 }
 
-void prepare(Checked& admin, Checked& queue, const Options& options) {
-  HostWire wire{.format = {.digests = options.digests}};
-  admin.send(HostWire::ic_req(options.digests), 1);
-  admin.send(wire.connect(0, 15, 0xffff), 1);
-  BB_CHECK(admin.target.queue.connected(), "the admin queue did not connect");
-  admin.send(wire.capsule(HostWire::property_set_cc(kCcEntrySizes | kCcEnable)), 1);
-  queue.send(HostWire::ic_req(options.digests), 1);
-  queue.send(wire.connect(1, 15, admin.target.queue.controller()->id(), test::kNqn, test::kHostNqn,
-                          options.attributes),
-             1);
-  BB_CHECK(queue.target.queue.connected(), "the I/O queue did not connect");
+SubsystemConfig subsystem_of(const Options& options) {
+  SubsystemConfig config = test::fake_subsystem(kMemoryBytes);
+  config.single_association = options.single_association;
+  return config;
 }
 
-void put_chunk(Buffer& input, bool to_queue, const Buffer& bytes) {
-  BB_CHECK(bytes.size() < 0x4000, "a chunk of {} bytes", bytes.size());
-  auto head = static_cast<uint16_t>(bytes.size() | (to_queue ? 0x8000u : 0u));
-  input.push_back(static_cast<std::byte>(head & 0xff));
-  input.push_back(static_cast<std::byte>(head >> 8));
-  test::append(input, bytes);
-}
-
-Buffer session(unsigned bits) {
-  Options options(static_cast<uint8_t>(bits));
-  HostWire wire{.format = {.digests = options.digests}};
-  Buffer input{static_cast<std::byte>(bits)};
-  for (uint32_t cns : {0u, 1u, 2u, 3u}) {
-    put_chunk(input, false,
-              wire.capsule(HostWire::admin(AdminOpcode::kIdentify, cns, 4096, cns == 2 ? 0 : 1)));
+class Session {
+ public:
+  Session(uint8_t bits, Bytes memory) : bits_(bits), options_(bits), memory_(memory) {
+    core_.set_addresses({{.port = "4420"}});
+    publish();
+    peers_[0] = std::make_unique<Peer>(core_, memory_);
+    if (!options_.prepared) return;
+    connect(0, 0, 7, kControllerIdAny);
+    BB_CHECK(peers_[0]->queue.connected(), "the admin queue did not connect");
   }
-  for (uint32_t page : {0u, 1u, 2u, 3u, 4u, 5u}) {
-    put_chunk(input, false,
-              wire.capsule(HostWire::admin(AdminOpcode::kGetLogPage, page | (127u << 16), 512)));
+
+  void run(Input& input) {
+    for (int i = 0; i < kStepsMax && !input.empty(); ++i) step(input);
+    for (size_t which : {1u, 0u}) {
+      if (peers_[which] == nullptr) continue;
+      Peer& peer = *peers_[which];
+      peer.held = peer.slow = false;
+      peer.sent();
+      peer.pump(now_ns_);
+      BB_CHECK(peer.queue.io_in_flight() == 0, "an I/O was forgotten");
+      peer.queue.close("the end");
+    }
+    BB_CHECK(core_.controllers().empty(), "a controller outlived its admin queue");
+  }
+
+ private:
+  void publish() {
+    Status added = core_.add_subsystem(subsystem_of(options_));
+    BB_CHECK(added.ok() || added.code() == Code::k_already_exists, "{}", added.to_string());
+  }
+
+  // ICReq, Connect and, on an admin queue, the enabling of the controller: whole, and made once
+  // where they are always the same.
+  void connect(size_t which, uint16_t queue_id, uint16_t queue_size, uint16_t controller_id) {
+    Peer& peer = *peers_[which];
+    unsigned digests = (options_.digests.header ? 1u : 0u) + (options_.digests.data ? 2u : 0u);
+    static std::array<Buffer, 4> hellos;
+    static std::array<Buffer, 4> enables;
+    HostWire wire{.format = {.digests = options_.digests}};
+    if (hellos[digests].empty()) {
+      hellos[digests] = HostWire::ic_req(options_.digests);
+      enables[digests] = wire.capsule(HostWire::property_set_cc(kCcEntrySizes | kCcEnable));
+    }
+    peer.receive(hellos[digests], false, ++now_ns_);
+    peer.receive(connect_pdu(queue_id, queue_size, controller_id), false, ++now_ns_);
+    if (queue_id == 0) peer.receive(enables[digests], false, ++now_ns_);
+  }
+  const Buffer& connect_pdu(uint16_t queue_id, uint16_t queue_size, uint16_t controller_id) {
+    static std::array<Buffer, 256 * 2 * 2> usual;
+    static Buffer other;
+    bool first = queue_size == 7 && queue_id <= 1 &&
+                 (controller_id == 1 || controller_id == kControllerIdAny);
+    size_t at = bits_ * size_t{4} + (queue_id & 1u) * 2u + (controller_id & 2u) / 2u;
+    Buffer& pdu = first ? usual[at] : other;
+    if (first && !pdu.empty()) return pdu;
+    HostWire wire{.format = {.digests = options_.digests}};
+    pdu = wire.connect(queue_id, queue_size, controller_id,
+                       options_.discovery ? std::string(kDiscoveryNqn) : test::kNqn, test::kHostNqn,
+                       options_.attributes, 5000);
+    return pdu;
+  }
+  void give(Peer& peer, ConstBytes bytes) { peer.receive(bytes, options_.in_pieces, ++now_ns_); }
+
+  void step(Input& input) {
+    uint8_t action = input.byte();
+    size_t which = (action >> 3) & 1;
+    if (peers_[which] == nullptr) open_io();
+    Peer& peer = *peers_[which];
+    uint8_t more = action >> 4;
+    switch (action & 7) {
+      case 0:
+        return raw(peer, input);
+      case 1:
+        return command(peer, input, more);
+      case 2:
+        return data(peer, input, more);
+      case 3:
+        return device(peer, input, more);
+      case 4:
+        peer.slow = (more & 1) != 0;
+        peer.sent();
+        return peer.pump(now_ns_);
+      case 5:
+        core_.expire(now_ns_ += more * uint64_t{1'000'000'000});
+        return pump_both();
+      case 6:
+        target(more);
+        return pump_both();
+      default:
+        return reconnect(which, input, more);
+    }
+  }
+  // Not before it is used: many inputs never do.
+  void open_io() {
+    peers_[1] = std::make_unique<Peer>(core_, memory_);
+    if (!options_.prepared || options_.discovery) return;
+    Controller* controller = peers_[0]->queue.controller();
+    connect(1, 1, 7, controller == nullptr ? kControllerIdAny : controller->id());
+  }
+  void pump_both() {
+    for (auto& peer : peers_) {
+      if (peer != nullptr) peer->pump(now_ns_);
+    }
+  }
+
+  void raw(Peer& peer, Input& input) {
+    ConstBytes bytes = input.raw(input.byte());
+    Buffer piece(bytes.begin(), bytes.end());
+    if (options_.repair) repair_digests(piece, options_.digests);
+    give(peer, piece);
+  }
+
+  void command(Peer& peer, Input& input, uint8_t more) {
+    Sqe sqe{.opcode = input.byte(), .flags = kFlagSgl};
+    uint8_t mask = input.byte();  // which of the following fields the input gives
+    if ((mask & 1) != 0) sqe.flags = input.byte();
+    if ((mask & 2) != 0) sqe.command_id = input.byte();
+    uint8_t nsid = (mask & 4) != 0 ? input.byte() : uint8_t{1};
+    sqe.nsid = nsid == 0xff ? kNsidAll : nsid;
+    if ((mask & 8) != 0) sqe.cdw10 = input.take(4);
+    if ((mask & 16) != 0) sqe.cdw11 = input.take(4);
+    if ((mask & 32) != 0) sqe.cdw12 = input.take(4);
+    if ((mask & 64) != 0) sqe.cdw14 = input.take(2);
+    Buffer data;
+    if ((mask & 128) != 0) {
+      sqe.sgl = transport_sgl(input.take(2));
+      uint8_t kind = input.byte();
+      if ((kind & 1) != 0) sqe.sgl = in_capsule_sgl(sqe.sgl.length_bytes);
+      if ((kind & 2) != 0) sqe.sgl.type = input.byte();
+      if ((kind & 1) != 0) data.resize(std::min(sqe.sgl.length_bytes, kCapsuleBytes + 1));
+      ConstBytes head = input.raw(std::min<size_t>(data.size(), kind >> 2));
+      std::copy(head.begin(), head.end(), data.begin());
+    }
+    Buffer pdu = HostWire{.format = {.digests = options_.digests}}.capsule(sqe, data);
+    send(peer, pdu, input, more);
+  }
+
+  void data(Peer& peer, Input& input, uint8_t more) {
+    DataHeader header{.command_id = input.byte(), .last = (more & 4) == 0};
+    header.transfer_tag = input.byte();
+    header.offset_bytes = input.byte() * 512u;
+    Buffer bytes(input.take(2) % (kLimits.h2c_data_bytes + 2));
+    Buffer pdu = HostWire{.format = {.digests = options_.digests}}.h2c(header, bytes);
+    send(peer, pdu, input, more);
+  }
+
+  // With one byte damaged before or after the header digest is made, if `more` says so.
+  void send(Peer& peer, Buffer& pdu, Input& input, uint8_t more) {
+    if ((more & 3) != 0) {
+      size_t at = input.take(2) % pdu.size();
+      pdu[at] ^= static_cast<std::byte>(input.byte());
+      if ((more & 2) != 0) repair_digests(pdu, options_.digests);
+    }
+    give(peer, pdu);
+  }
+
+  void device(Peer& peer, Input& input, uint8_t more) {
+    constexpr std::array<Code, 4> kCodes = {Code::k_ok, Code::k_io_error, Code::k_no_space,
+                                            Code::k_unavailable};
+    if ((more & 8) != 0) {
+      peer.answer_one(input.byte());
+    } else {
+      peer.held = (more & 1) != 0;
+      peer.fails = kCodes[(more >> 1) & 3];
+    }
+    peer.pump(now_ns_);
+    pump_both();
+  }
+
+  void target(uint8_t more) {
+    Geometry geometry = test::fake_subsystem(kMemoryBytes).geometry;
+    switch (more) {
+      case 0:
+        geometry.read_only = true;
+        break;
+      case 1:
+        geometry.discard = false;
+        break;
+      case 2:
+        geometry.block_count /= 2;
+        break;
+      case 3:
+        (void)core_.remove_subsystem(test::kNqn);
+        return;
+      case 4:
+        return publish();
+      case 5:
+        return peers_[0]->queue.close("the stream ended");
+      case 6:
+        if (peers_[1] != nullptr) peers_[1]->queue.close("the stream ended");
+        return;
+      default:
+        break;
+    }
+    (void)core_.update_geometry(test::kNqn, geometry);
+  }
+
+  void reconnect(size_t which, Input& input, uint8_t more) {
+    peers_[which].reset();
+    peers_[which] = std::make_unique<Peer>(core_, memory_);
+    uint16_t queue_id = (more & 1) != 0 ? uint16_t(which) : input.byte();
+    uint16_t queue_size = (more & 2) != 0 ? uint16_t{7} : input.byte();
+    const auto& other = peers_[1 - which];
+    Controller* controller = other == nullptr ? nullptr : other->queue.controller();
+    uint16_t id = (more & 4) != 0 ? uint16_t(input.byte()) : kControllerIdAny;
+    if (queue_id != 0 && controller != nullptr && (more & 4) == 0) id = controller->id();
+    if ((more & 8) != 0) return;  // the input sends its own
+    connect(which, queue_id, queue_size, id);
+    pump_both();
+  }
+
+  uint8_t bits_;
+  Options options_;
+  Bytes memory_;
+  TargetCore core_{kLimits};
+  std::array<std::unique_ptr<Peer>, 2> peers_;
+  uint64_t now_ns_ = 1;
+};
+
+void put(Buffer& to, std::initializer_list<unsigned> bytes) {
+  for (unsigned byte : bytes) to.push_back(static_cast<std::byte>(byte));
+}
+// A command with cdw10 and the data descriptor given.
+void put_admin(Buffer& to, AdminOpcode opcode, uint32_t cdw10, uint32_t length, unsigned nsid = 1) {
+  put(to, {0x01, static_cast<unsigned>(opcode), 2 | 4 | 8 | 128, 2, nsid});
+  for (int i = 0; i < 4; ++i) put(to, {(cdw10 >> (8 * i)) & 0xff});
+  put(to, {length & 0xff, length >> 8, 0});
+}
+// The same on the I/O queue: block, count less one, length, in the capsule or not.
+void put_io(Buffer& to, IoOpcode opcode, unsigned block, unsigned blocks, unsigned length,
+            unsigned kind = 0, unsigned id = 3) {
+  put(to, {0x09, static_cast<unsigned>(opcode), 2 | 8 | 32 | 128, id, block, 0, 0, 0, blocks - 1, 0,
+           0, 0, length & 0xff, length >> 8, kind});
+}
+
+Buffer admin_session(unsigned bits) {
+  Buffer input;
+  put(input, {bits});
+  for (uint32_t cns : {0u, 1u, 2u, 3u}) {
+    put_admin(input, AdminOpcode::kIdentify, cns, 4096, cns == 2 ? 0 : 1);
+  }
+  for (uint32_t page : {0u, 1u, 2u, 3u, 4u, 5u, 0x12u, 0x70u}) {
+    put_admin(input, AdminOpcode::kGetLogPage, page | (127u << 16), 512);
   }
   for (uint32_t feature : {7u, 0x0bu, 0x0fu}) {
-    put_chunk(input, false, wire.capsule(HostWire::admin(AdminOpcode::kSetFeatures, feature, 0)));
-    put_chunk(input, false, wire.capsule(HostWire::admin(AdminOpcode::kGetFeatures, feature, 0)));
+    put_admin(input, AdminOpcode::kSetFeatures, feature, 0);
+    put_admin(input, AdminOpcode::kGetFeatures, feature, 0);
   }
-  put_chunk(input, false, wire.capsule(HostWire::admin(AdminOpcode::kAsyncEventRequest, 0, 0)));
-  put_chunk(input, false, wire.capsule(HostWire::admin(AdminOpcode::kAbort, 2u << 16, 0)));
-  put_chunk(input, true, wire.capsule(HostWire::io(IoOpcode::kRead, 0, 8, 4096)));
-  put_chunk(input, true, wire.capsule(HostWire::io(IoOpcode::kWrite, 0, 1, 0), Buffer(512)));
-  put_chunk(input, true, wire.capsule(HostWire::io(IoOpcode::kCompare, 0, 1, 0), Buffer(512)));
-  put_chunk(input, true, wire.capsule(HostWire::io(IoOpcode::kWrite, 0, 2, 1024, 9)));
-  for (uint16_t tag : {uint16_t{0}, uint16_t{1}}) {
-    put_chunk(input, true,
-              wire.h2c({.command_id = 9, .transfer_tag = tag, .last = true}, Buffer(1024)));
-  }
-  Sqe trim = HostWire::io(IoOpcode::kDatasetManagement, 0, 1, 0);
-  trim.cdw10 = 0;
-  trim.cdw11 = kDsmDeallocate;
-  put_chunk(input, true, wire.capsule(trim, Buffer(16)));
-  put_chunk(input, true, wire.capsule(HostWire::io(IoOpcode::kWriteZeroes, 0, 8, 0)));
-  put_chunk(input, true, wire.capsule(HostWire::io(IoOpcode::kFlush, 0, 1, 0)));
+  put_admin(input, AdminOpcode::kAsyncEventRequest, 0, 0);
+  put(input, {0x06});  // read-only from now on: an event
+  put_admin(input, AdminOpcode::kAsyncEventRequest, 0, 0);
+  put_admin(input, AdminOpcode::kAbort, 2u << 16, 0);
+  put_admin(input, AdminOpcode::kKeepAlive, 0, 0);
+  put(input, {0x71, 0xff, 0x75});
+  return input;
+}
+
+Buffer io_session(unsigned bits) {
+  Buffer input;
+  put(input, {bits});
+  put_io(input, IoOpcode::kRead, 0, 8, 4096);
+  put_io(input, IoOpcode::kWrite, 0, 1, 512, 1);
+  put_io(input, IoOpcode::kCompare, 0, 1, 512, 1);
+  put_io(input, IoOpcode::kWrite, 0, 2, 1024, 0, 9);
+  for (unsigned tag : {0u, 1u, 2u}) put(input, {0x0a, 9, tag, 0, 0, 4});
+  put(input, {0x09, 9, 2 | 8 | 16 | 128, 4, 0, 0, 0, 0, 4, 0, 0, 0, 16, 0, 1 | (16 << 2)});
+  put(input, {0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0});
+  put(input, {0x1b});  // the device keeps what it gets
+  put_io(input, IoOpcode::kWriteZeroes, 0, 8, 0);
+  put_io(input, IoOpcode::kFlush, 0, 1, 0);
+  put_io(input, IoOpcode::kRead, 8, 16, 8192);
+  put_io(input, IoOpcode::kRead, 8, 16, 8192);
+  put(input, {0x8b, 1, 0x37, 0x3f, 0x0b});  // answers one, both connections anew, goes on
+  put_io(input, IoOpcode::kRead, 0, 1, 512);
   return input;
 }
 
 }  // namespace
 
+const size_t fuzz::kInputMax = 512;
+
 fuzz::Seeds fuzz::seeds() {
   Seeds all;
-  for (unsigned bits : {0x00u, 0x04u, 0x0cu, 0x10u, 0x1cu}) {
-    all.emplace_back("session-" + std::to_string(bits), session(bits));
+  for (unsigned bits : {0x00u, 0x04u, 0x0cu, 0x1cu, 0x30u, 0x60u}) {
+    all.emplace_back("admin-" + std::to_string(bits), admin_session(bits));
+    all.emplace_back("io-" + std::to_string(bits), io_session(bits));
   }
+  all.emplace_back("discovery", admin_session(0x80));
   Buffer hello{std::byte{1}};
-  put_chunk(hello, false, HostWire::ic_req());
-  put_chunk(hello, false, HostWire{}.connect(0, 15, 0xffff));
-  put_chunk(hello, false, HostWire{}.capsule(HostWire::property_set_cc(kCcEntrySizes | kCcEnable)));
-  put_chunk(hello, false, HostWire{}.capsule(HostWire::property_set_cc(0)));
+  put(hello, {0x00, kIcBytes});
+  test::append(hello, HostWire::ic_req());
+  put(hello, {0x00, 72});
+  test::append(hello, HostWire{}.capsule(HostWire::property_set_cc(kCcEntrySizes | kCcEnable)));
   all.emplace_back("hello", hello);
   return all;
 }
@@ -147,33 +491,9 @@ fuzz::Seeds fuzz::seeds() {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace bb;
   if (size < 1) return 0;
-  Options options(data[0]);
-  Buffer input(size - 1);
-  std::copy(data + 1, data + size, reinterpret_cast<uint8_t*>(input.data()));
   static Buffer memory(kMemoryBytes);
-  TargetCore core(kLimits);
-  Status added = core.add_subsystem(test::fake_subsystem(kMemoryBytes));
-  BB_CHECK(added.ok(), "{}", added.to_string());
-  int64_t left = 0;
-  {
-    auto admin = std::make_unique<Checked>(core, memory);
-    auto queue = std::make_unique<Checked>(core, memory);
-    if (options.prepared) prepare(*admin, *queue, options);
-    Bytes rest(input);
-    uint64_t now_ns = 2;
-    while (rest.size() >= 2) {
-      auto head = load_le<uint16_t>(rest.data());
-      size_t length = std::min<size_t>(head & 0x3fff, rest.size() - 2);
-      Bytes chunk = rest.subspan(2, length);
-      rest = rest.subspan(2 + length);
-      repair(chunk, options);
-      ((head & 0x8000) != 0 ? *queue : *admin).send(chunk, ++now_ns);
-      if ((head & 0x4000) != 0) core.expire(now_ns += 1'000'000'000);
-    }
-    admin.reset();
-    BB_CHECK(core.controllers().empty(), "a controller outlived its admin queue");
-    left = queue->target.buffers;
-  }
-  BB_CHECK(left >= 0, "buffers were given back twice");
+  Input input({reinterpret_cast<const std::byte*>(data + 1), size - 1});
+  std::make_unique<Session>(data[0], memory)->run(input);
+  BB_CHECK(buffers_out == 0, "{} buffers were not given back", buffers_out);
   return 0;
 }

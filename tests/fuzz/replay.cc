@@ -8,6 +8,7 @@
 #include <iterator>
 
 #include "fuzz.h"
+#include "write_seeds.h"
 
 namespace {
 
@@ -27,21 +28,11 @@ bool run_file(const std::filesystem::path& path) {
   return true;
 }
 
-int write_seeds(const std::filesystem::path& into) {
-  std::filesystem::create_directories(into);
-  for (const auto& [name, bytes] : bb::fuzz::seeds()) {
-    std::ofstream file(into / name, std::ios::binary);
-    file.write(reinterpret_cast<const char*>(bytes.data()),
-               static_cast<std::streamsize>(bytes.size()));
-    if (!file.good()) return 1;
-  }
-  return 0;
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc == 3 && std::strcmp(argv[1], "--write-seeds") == 0) return write_seeds(argv[2]);
+  if (argc == 3 && std::strcmp(argv[1], "--write-seeds") == 0)
+    return bb::fuzz::write_seeds(argv[2]);
   size_t inputs = 0;
   for (const auto& [name, bytes] : bb::fuzz::seeds()) {
     std::fprintf(stderr, "seed %s\n", name.c_str());

@@ -114,6 +114,7 @@ def fuzz_one(build, name, program, options):
     limit = f"-runs={options.runs}" if options.runs else f"-max_total_time={options.seconds}"
     print(f"==> {name} {limit} ... ", end="", flush=True)
     limits = [limit, "-timeout=10", "-rss_limit_mb=2048", "-print_final_stats=1"]
+    subprocess.run([program, "--write-seeds", fresh], check=True)
     with open(log, "wb") as output:
         run = subprocess.run(
             [program, *limits, f"-artifact_prefix={findings}/{short}-", fresh, kept],
@@ -130,8 +131,9 @@ def fuzz_one(build, name, program, options):
     before = sum(1 for _ in kept.iterdir())
     with open(log, "ab") as output:
         subprocess.run(
-            [program, "-merge=1", kept, fresh], stdout=output, stderr=output, check=True
-        )
+            [program, "-merge=1", "-use_counters=0", kept, fresh],
+            stdout=output, stderr=output, check=True,
+        )  # fmt: skip
     shutil.rmtree(fresh)
     more = sum(1 for _ in kept.iterdir()) - before
     print(f"{executions.group(1)} executions, {more} new inputs kept in {kept}", flush=True)
