@@ -266,7 +266,6 @@ class ArrayCore {
 
   Throttle throttle_;
   uint64_t resync_cursor_ = 0;
-  bool resync_stalled_ = false;
   uint64_t resync_done_regions_ = 0, resync_total_regions_ = 0;
   uint64_t resync_done_bytes_ = 0;
   uint64_t resynced_bytes_ = 0, bitmap_writes_ = 0, degraded_since_wall_ns_ = 0;

@@ -11,6 +11,8 @@ constexpr uint32_t kWorkers = 4;
 constexpr uint64_t kExtentMaxBytes = 1 * MiB;
 constexpr uint64_t kRoundBytes = 64 * MiB;   // between flushes
 constexpr uint64_t kBusyNs = 20 * kNsPerMs;  // how long after host I/O we still step back
+constexpr uint64_t kRetryMinNs = kNsPerSecond / 4;
+constexpr uint64_t kRetryMaxNs = 16 * kNsPerSecond;  // a sector may be unreadable on the only copy
 
 }  // namespace
 
@@ -52,6 +54,7 @@ bool ArrayCore::resync_wanted() const {
 
 io::Task<void> ArrayCore::resync_loop() {
   std::vector<io::AlignedBuffer> buffers;
+  uint64_t retry_ns = kRetryMinNs;
   while (!stop_background_) {
     resync_work_.reset();
     if (!resync_wanted()) {
@@ -72,8 +75,8 @@ io::Task<void> ArrayCore::resync_loop() {
     }
     co_await workers.join();
     if (!stop_background_) co_await end_round();
-    resync_stalled_ = failed;
-    if (failed) co_await stop_.wait_until(loop_.now_ns() + kNsPerSecond / 4);
+    if (failed) co_await stop_.wait_until(loop_.now_ns() + retry_ns);
+    retry_ns = failed ? std::min(2 * retry_ns, kRetryMaxNs) : kRetryMinNs;
   }
 }
 
