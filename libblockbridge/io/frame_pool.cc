@@ -4,23 +4,14 @@
 #include <array>
 #include <new>
 
+#include "base/sanitizer.h"
+
 namespace bb::io {
 namespace {
 
 constexpr size_t kStepBytes = 64;
 constexpr size_t kClasses = 32;  // frames up to 2 KiB are pooled
 constexpr size_t kKeptPerClass = 1024;
-
-// A pool would hide a use after free from AddressSanitizer, so there it steps aside.
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer)
-constexpr bool kPooled = false;
-#else
-constexpr bool kPooled = true;
-#endif
-#else
-constexpr bool kPooled = true;
-#endif
 
 struct FreeFrame {
   FreeFrame* next;
@@ -48,7 +39,7 @@ thread_local Pool pool;
 
 void* frame_allocate(size_t size_bytes) {
   size_t index = (size_bytes + kStepBytes - 1) / kStepBytes - 1;
-  if (!kPooled || index >= kClasses) return ::operator new(size_bytes);
+  if (kSanitized || index >= kClasses) return ::operator new(size_bytes);
   FreeFrame* head = pool.heads[index];
   if (head == nullptr) return ::operator new((index + 1) * kStepBytes);
   pool.heads[index] = head->next;
@@ -58,7 +49,7 @@ void* frame_allocate(size_t size_bytes) {
 
 void frame_free(void* frame, size_t size_bytes) noexcept {
   size_t index = (size_bytes + kStepBytes - 1) / kStepBytes - 1;
-  if (!kPooled || index >= kClasses || pool.counts[index] >= kKeptPerClass) {
+  if (kSanitized || index >= kClasses || pool.counts[index] >= kKeptPerClass) {
     ::operator delete(frame);
     return;
   }

@@ -6,6 +6,7 @@
 #include <cstdlib>
 
 #include "base/check.h"
+#include "base/sanitizer.h"
 
 namespace bb::io::nbd {
 
@@ -36,7 +37,7 @@ void BufferPool::give(std::byte* buffer, uint32_t size_bytes) {
   size_t index = class_of(size_bytes);
   size_t size = size_t{kSmallest} << index;
   used_bytes_ -= size;
-  if (kept_bytes_ + size > keep_bytes_) {
+  if (kSanitized || kept_bytes_ + size > keep_bytes_) {
     std::free(buffer);
     return;
   }

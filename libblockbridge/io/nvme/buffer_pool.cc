@@ -6,6 +6,7 @@
 #include <cstdlib>
 
 #include "base/check.h"
+#include "base/sanitizer.h"
 
 namespace bb::io::nvme {
 
@@ -38,9 +39,10 @@ std::byte* BufferPool::take(uint32_t capacity_bytes) {
 }
 
 void BufferPool::give(std::byte* buffer, uint32_t capacity_bytes) {
+  used_bytes_ -= capacity_bytes;
+  if (kSanitized) return std::free(buffer);
   of(capacity_bytes).idle.push_back(buffer);
   idle_bytes_ += capacity_bytes;
-  used_bytes_ -= capacity_bytes;
 }
 
 void BufferPool::trim() {
