@@ -157,9 +157,10 @@ void bb_device_open_async(bb_runtime* runtime, const char* uri, bb_device_opened
         return bb::io::open_device(runtime->runtime->context(), text);
       },
       [runtime, done, arg](Opened opened) {
+        // The device counts before its opening ceases to: in between the runtime could be closed.
+        Status status = opened.status();
+        bb_device* device = status.ok() ? adopt(runtime, std::move(opened).value()) : nullptr;
         runtime->children.fetch_sub(1);
-        bb_device* device = opened.ok() ? adopt(runtime, std::move(opened).value()) : nullptr;
-        Status status = device != nullptr ? Status() : opened.status();
         done(arg, static_cast<int>(status.code()), status.text().c_str(), device);
       });
 }
