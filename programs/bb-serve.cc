@@ -125,8 +125,8 @@ io::Task<Status> serve(io::Context context, const Options* options, StopSignals*
   std::unique_ptr<io::nvme::Target> target;
   if (status.ok() && !options->nvme_tcp.empty()) {
     auto made = make_target(context, *options);
-    if (made.ok()) target = std::move(made).value();
     status = made.status();
+    if (status.ok()) target = std::move(made).value();
   }
   io::nbd::Server nbd(context);
   if (status.ok() && target) status = export_nvme(context, *target, *options, devices);

@@ -192,7 +192,7 @@ io::Task<Result<Json>> DiskNode::on_claim(Json params) {
 
 io::Task<Result<Json>> DiskNode::on_release(Json params) {
   BB_CO_ASSIGN(DriveReleaseRequest request, decode_release_request(params));
-  BB_CO_ASSIGN(NodeDrive drive, co_await release(std::move(request)));
+  BB_CO_ASSIGN(NodeDrive drive, co_await release(request));
   co_return encode_node_drive(drive);
 }
 

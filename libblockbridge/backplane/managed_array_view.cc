@@ -81,7 +81,7 @@ Json ManagedArray::describe() const {
       entry["disk_node"] = backplane != nullptr ? backplane->report().name : slot->drive.backplane;
       entry["domain"] = backplane != nullptr ? backplane->report().domain : "";
       if (backplane != nullptr) domains.insert(backplane->report().domain);
-      if (!slot->trouble.empty() && entry["detail"] == "") entry["detail"] = slot->trouble;
+      if (entry["detail"].get<std::string>().empty()) entry["detail"] = slot->trouble;
       shown.insert(slot);
     }
     members.push_back(std::move(entry));

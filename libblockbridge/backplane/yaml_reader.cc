@@ -36,7 +36,7 @@ Status check_nesting(std::string_view text, std::string_view file) {
 }  // namespace
 
 YamlMap::YamlMap(YAML::Node node, std::string where, std::string_view file)
-    : node_(std::move(node)), where_(std::move(where)), file_(file) {
+    : node_(node), where_(std::move(where)), file_(file) {
   if (!node_.IsMap()) fail(node_, "not a mapping of keys to values");
 }
 
@@ -166,7 +166,7 @@ Result<YamlMap> load_yaml_map(std::string_view text, std::string_view file, size
     if (!node.IsMap())
       return error(Code::k_invalid_argument, "{}:{}: not a mapping of keys to values", file,
                    line_of(node));
-    return YamlMap(std::move(node), "", file);
+    return YamlMap(node, "", file);
   } catch (const YAML::Exception& problem) {
     int line = problem.mark.is_null() ? 1 : problem.mark.line + 1;
     return error(Code::k_invalid_argument, "{}:{}: {}", file, line, problem.msg);

@@ -36,6 +36,7 @@ struct Request {
 
 std::vector<bb::raid::MemberDevice> borrow(const Request& request) {
   std::vector<bb::raid::MemberDevice> members;
+  members.reserve(request.members.size());
   for (bb_device* member : request.members) {
     members.push_back(bb::raid::MemberDevice::borrow(*member->device));
   }

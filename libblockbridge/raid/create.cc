@@ -14,6 +14,17 @@ std::string label_of(const MemberDevice& member) {
   return label;
 }
 
+std::vector<GeometryDevice> devices_of(const ArrayCreate& what) {
+  std::vector<GeometryDevice> devices;
+  devices.reserve(what.members.size());
+  for (const MemberDevice& member : what.members) {
+    devices.push_back({.name = label_of(member),
+                       .size_bytes = member.device->info().size_bytes,
+                       .block_size_bytes = member.device->info().block_size_bytes});
+  }
+  return devices;
+}
+
 Status check_request(const ArrayCreate& what) {
   if (what.name.empty() || what.name.size() > kNameMaxBytes) {
     return error(Code::k_invalid_argument, "a name of {} bytes is not 1 to {} long",
@@ -147,13 +158,7 @@ io::Task<Result<std::unique_ptr<Array>>> Array::create(io::Context context, Arra
   MembershipRecord record;
   Status status = check_request(what);
   if (status.ok()) {
-    std::vector<GeometryDevice> devices;
-    for (const MemberDevice& member : what.members) {
-      devices.push_back({.name = label_of(member),
-                         .size_bytes = member.device->info().size_bytes,
-                         .block_size_bytes = member.device->info().block_size_bytes});
-    }
-    Result<Geometry> planned = plan_geometry(devices, what.region_size_bytes);
+    Result<Geometry> planned = plan_geometry(devices_of(what), what.region_size_bytes);
     status = planned.status();
     if (planned.ok()) geometry = *planned;
   }

@@ -66,11 +66,14 @@ uint32_t choose_read_member(std::span<const ReadCandidate> candidates, uint64_t 
   for (uint32_t step = 0; step < count; ++step) {
     uint32_t i = (rotation + step) % count;
     if (!candidates[i].usable) continue;
-    if (best == kNoCandidate || candidates[i].in_flight < candidates[best].in_flight) {
+    if (best == kNoCandidate) {
       best = i;
-    } else if (candidates[i].in_flight == candidates[best].in_flight &&
-               candidates[i].last_end_bytes == offset_bytes &&
-               candidates[best].last_end_bytes != offset_bytes) {
+      continue;
+    }
+    bool goes_on = candidates[i].last_end_bytes == offset_bytes;
+    bool best_goes_on = candidates[best].last_end_bytes == offset_bytes;
+    if (candidates[i].in_flight < candidates[best].in_flight ||
+        (candidates[i].in_flight == candidates[best].in_flight && goes_on && !best_goes_on)) {
       best = i;
     }
   }

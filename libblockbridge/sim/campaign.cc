@@ -126,12 +126,13 @@ Catch first_catch(uint64_t runs_max, CampaignKind kind, RunOptions options, Muta
   BB_CHECK(pipe(found.pipe) == 0, "pipe: {}", strerror(errno));
   int status = in_child([&] {
     SectorStore::Pool pool;
-    options.pool = &pool;
+    RunOptions one = options;
+    one.pool = &pool;
     set_mutant(mutant);
     for (uint64_t run = 1; run <= runs_max; ++run) {
-      options.seed = run;
+      one.seed = run;
       now = {.kind = kind, .seed = run, .runs = run, .hunting = true, .tell = found.pipe[1]};
-      RunResult result = run_one(options);
+      RunResult result = run_one(one);
       if (result.violation.empty()) continue;
       if (getenv("BB_SIM_SHOW") != nullptr) fmt::print("    {}\n", result.violation);
       std::fflush(stdout);
@@ -154,12 +155,13 @@ Catch first_catch(uint64_t runs_max, CampaignKind kind, RunOptions options, Muta
 bool passes_unharmed(CampaignKind kind, RunOptions options, uint64_t seed) {
   int status = in_child([&] {
     SectorStore::Pool pool;
-    options.pool = &pool;
-    options.seed = seed;
-    options.canary = Canary::kNone;
+    RunOptions one = options;
+    one.pool = &pool;
+    one.seed = seed;
+    one.canary = Canary::kNone;
     set_mutant(Mutant::kNone);
     now = {.kind = kind, .seed = seed, .runs = 1, .hunting = false};
-    RunResult result = run_one(options);
+    RunResult result = run_one(one);
     if (result.violation.empty()) return;
     fmt::print("{}\n", result.violation);
     std::fflush(stdout);

@@ -103,10 +103,12 @@ Cell cell_of(const Json& row, const Shown& shown) {
 
 std::string render_table(const Json& rows, const std::vector<Shown>& columns) {
   std::vector<Table::Column> titles;
+  titles.reserve(columns.size());
   for (const Shown& column : columns) titles.emplace_back(column.title, column.sort_rank);
   Table table(std::move(titles));
   for (const Json& row : rows) {
     std::vector<Cell> cells;
+    cells.reserve(columns.size());
     for (const Shown& column : columns) cells.push_back(cell_of(row, column));
     table.add(std::move(cells));
   }

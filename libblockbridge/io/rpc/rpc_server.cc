@@ -83,6 +83,7 @@ Status RpcServer::listen(Address at, bool insecure) {
 
 std::vector<std::string> RpcServer::local_addresses() const {
   std::vector<std::string> addresses;
+  addresses.reserve(listeners_.size());
   for (const auto& listener : listeners_) addresses.push_back(listener->local_address());
   return addresses;
 }
