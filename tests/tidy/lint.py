@@ -1,25 +1,17 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""All checks of the source text: format, shell, source rules, clang-tidy.
-
-clang-tidy takes seconds a file, so a file that passed is remembered in BUILD/tidy-cache by a hash
-of all that can change its result; what --seconds leaves no time for is reported as skipped.
-"""
+"""All checks of the source text: format, shell, source rules, clang-tidy."""
 import argparse
-import concurrent.futures
-import hashlib
 import json
-import os
 import pathlib
-import re
 import subprocess
 import sys
 import time
 
+import tidy
 import tree
 
 HERE = pathlib.Path(__file__).resolve().parent
-TIDY_FOLDERS = ("libblockbridge/", "programs/")
 OK, FAIL, SKIP = "OK", "FAIL", "SKIP"
 
 
@@ -48,86 +40,12 @@ def source_rules(_options):
     return passed_or_failed(sys.executable, str(HERE / "source_rules.py"))
 
 
-def closure(file, seen):
-    """The file and all headers of ours that it includes, directly or not."""
-    if file in seen or not file.is_file():
-        return
-    seen.add(file)
-    for name in re.findall(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]', file.read_text(), re.M):
-        for folder in (
-            file.parent,
-            tree.ROOT / "libblockbridge",
-            tree.ROOT / "include",
-            tree.ROOT,
-        ):
-            closure(folder / name, seen)
-
-
-def cache_key(entry, file):
-    seen = set()
-    closure(file, seen)
-    digest = hashlib.sha256(entry["command"].encode() + (tree.ROOT / ".clang-tidy").read_bytes())
-    for path in sorted(seen):
-        digest.update(str(path).encode() + path.read_bytes())
-    return digest.hexdigest()
-
-
-def recently_changed():
-    """Paths that the last commits touched, so that a bounded run looks at them first."""
-    return set(run("git", "log", "-n", "30", "--format=", "--name-only")[1].splitlines())
-
-
-def tidy_work(build, cache):
-    """(file, key) of what has to be checked, and how many need not be."""
-    todo, known = {}, 0
-    for entry in json.loads((build / "compile_commands.json").read_text()):
-        file = pathlib.Path(entry["directory"], entry["file"]).resolve()
-        if not file.is_relative_to(tree.ROOT):
-            continue
-        if not file.relative_to(tree.ROOT).as_posix().startswith(TIDY_FOLDERS) or file in todo:
-            continue
-        key = cache_key(entry, file)
-        if (cache / key).exists():
-            known += 1
-        else:
-            todo[file] = key
-    recent = recently_changed()
-    first = sorted(todo, key=lambda file: str(file.relative_to(tree.ROOT)) not in recent)
-    return {file: todo[file] for file in first}, known
-
-
 def clang_tidy(options):
-    build, cache = options.build, options.build / "tidy-cache"
-    if not (build / "compile_commands.json").exists():
-        return SKIP, f"{build}/compile_commands.json does not exist"
-    cache.mkdir(exist_ok=True)
-    todo, known = tidy_work(build, cache)
-    end = time.monotonic() + options.seconds if options.seconds else float("inf")
-
-    def one(file):
-        if time.monotonic() > end:
-            return None
-        return run("clang-tidy-19", "-p", str(build), "--quiet", str(file))
-
-    texts, unchecked = [], 0
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        for file, result in zip(todo, pool.map(one, todo)):
-            if result is None:
-                unchecked += 1
-            elif result[0] == 0:
-                (cache / todo[file]).touch()
-            else:
-                texts.append(result[1])
-                print(f"    clang-tidy: {file.relative_to(tree.ROOT)}: findings", flush=True)
-    print(f"    clang-tidy: {len(todo) - unchecked} checked, {known} unchanged since they passed")
-    if texts:
-        return FAIL, "\n".join(texts)
-    if unchecked:
-        return (
-            SKIP,
-            f"{unchecked} of {len(todo) + known} files not reached in {options.seconds} s",
-        )
-    return OK, ""
+    if not (options.build / "compile_commands.json").exists():
+        return SKIP, f"{options.build}/compile_commands.json does not exist"
+    findings, note = tidy.clang_tidy(options.build)
+    print(f"    clang-tidy: {note}", flush=True)
+    return (FAIL, findings) if findings else (OK, "")
 
 
 CHECKS = [clang_format, shellcheck, source_rules, clang_tidy]
@@ -137,13 +55,7 @@ def main():
     parser = argparse.ArgumentParser(prog="./dev lint")
     parser.add_argument("--build", type=pathlib.Path, default=tree.ROOT / "build")
     parser.add_argument(
-        "--seconds", type=int, default=600, help="stop clang-tidy after so many seconds; 0: never"
-    )
-    parser.add_argument(
         "--record", type=pathlib.Path, help="write results as meson's testlog does"
-    )
-    parser.add_argument(
-        "--quick", action="store_true", help="all but clang-tidy, which takes minutes"
     )
     parser.add_argument(
         "--format", action="store_true", help="format the files in place, no checks"
@@ -152,7 +64,7 @@ def main():
     if options.format:
         sys.exit(run("clang-format-19", "-i", *map(str, tree.code_files()))[0])
     results = []
-    for check in CHECKS[:-1] if options.quick else CHECKS:
+    for check in CHECKS:
         name, started = check.__name__.replace("_", "-"), time.monotonic()
         result, text = check(options)
         print(f"    {name}: {result.lower()} ({time.monotonic() - started:.1f} s)", flush=True)
