@@ -5,12 +5,21 @@
 set -eu
 mine=$1
 shift
-want=$("$mine" array --runs 40 --trace-hash | grep '^seed')
+
+traces() {
+  for kind in array session; do "$1" "$kind" --runs 40 --trace-hash | grep '^seed'; done
+}
+
+want=$(traces "$mine")
+[ "$(echo "$want" | wc -l)" = 80 ] || {
+  echo "$mine: not 80 traces: $want"
+  exit 1
+}
 for other in "$mine" "$@" ${BB_SIM_OTHERS:-}; do
-  got=$("$other" array --runs 40 --trace-hash | grep '^seed')
+  got=$(traces "$other")
   if [ "$want" != "$got" ]; then
     echo "$other: the traces differ from those of $mine"
     exit 1
   fi
-  echo "same 40 traces: $other"
+  echo "same 80 traces: $other"
 done
