@@ -176,16 +176,18 @@ def test_bad_serve(folder):
           "--nvme-tcp", "127.0.0.1:0"], 4, uuid),
     ]  # fmt: skip
     failures = []
-    for command, status, text in cases:
-        try:
-            done = subprocess.run([build / command[0], *command[1:]], capture_output=True,
-                                  text=True, timeout=10)  # fmt: skip
-            if done.returncode != status or text not in done.stderr:
-                failures.append(f"{' '.join(command)}: exit {done.returncode} (expected {status}),"
-                                f' expected "{text}" in:\n{done.stderr}')  # fmt: skip
-        except subprocess.TimeoutExpired:
-            failures.append(f"{' '.join(command)}: it started")
-    busy.stop()
+    try:
+        for command, status, text in cases:
+            try:
+                done = subprocess.run([build / command[0], *command[1:]], capture_output=True,
+                                      text=True, timeout=10)  # fmt: skip
+                if done.returncode != status or text not in done.stderr:
+                    failures.append(f"{' '.join(command)}: exit {done.returncode} (expected {status}),"
+                                    f' expected "{text}" in:\n{done.stderr}')  # fmt: skip
+            except subprocess.TimeoutExpired:
+                failures.append(f"{' '.join(command)}: it started")
+    finally:
+        busy.stop()
     assert not failures, "\n".join(failures)
 
 
