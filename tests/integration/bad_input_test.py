@@ -182,7 +182,7 @@ def test_bad_serve(folder):
                 done = subprocess.run([build / command[0], *command[1:]], capture_output=True,
                                       text=True, timeout=10)  # fmt: skip
                 if done.returncode != status or text not in done.stderr:
-                    failures.append(f"{' '.join(command)}: exit {done.returncode} (expected {status}),"
+                    failures.append(f"{' '.join(command)}: exit {done.returncode}, not {status};"
                                     f' expected "{text}" in:\n{done.stderr}')  # fmt: skip
             except subprocess.TimeoutExpired:
                 failures.append(f"{' '.join(command)}: it started")
