@@ -234,7 +234,10 @@ class Session {
     }
     peer.receive(hellos[digests], false, ++now_ns_);
     peer.receive(connect_pdu(queue_id, queue_size, controller_id), false, ++now_ns_);
-    if (queue_id == 0) peer.receive(enables[digests], false, ++now_ns_);
+    // Not while the Connect waits for the end of an association before: a host waits for its
+    // answer.
+    bool enable = queue_id == 0 && peer.queue.connected();
+    if (enable) peer.receive(enables[digests], false, ++now_ns_);
   }
   const Buffer& connect_pdu(uint16_t queue_id, uint16_t queue_size, uint16_t controller_id) {
     static std::array<Buffer, 256 * 2 * 2> usual;
@@ -438,11 +441,19 @@ Buffer admin_session(unsigned bits) {
     put_admin(input, AdminOpcode::kGetFeatures, feature, 0);
   }
   put_admin(input, AdminOpcode::kAsyncEventRequest, 0, 0);
-  put(input, {0x06});  // read-only from now on: an event
-  put_admin(input, AdminOpcode::kAsyncEventRequest, 0, 0);
   put_admin(input, AdminOpcode::kAbort, 2u << 16, 0);
   put_admin(input, AdminOpcode::kKeepAlive, 0, 0);
-  put(input, {0x71, 0xff, 0x75});
+  // All events on; one is waited for and comes (read-only from now on), another is aborted as the
+  // controller is disabled and enabled again.
+  put(input, {0x01, 9, 2 | 8 | 16, 4, 0x0b, 0, 0, 0, 0xff, 0xff, 0xff, 0xff});
+  put_admin(input, AdminOpcode::kAsyncEventRequest, 0, 0);
+  put(input, {0x06});
+  put_admin(input, AdminOpcode::kGetLogPage, 4 | (127u << 16), 512);
+  put_admin(input, AdminOpcode::kAsyncEventRequest, 0, 0);
+  for (unsigned enable : {0u, 1u}) {
+    put(input, {0x01, 0x7f, 2 | 4 | 16 | 32, 5, 0, 0x14, 0, 0, 0, enable, 0, 0x46, 0});
+  }
+  put_admin(input, AdminOpcode::kIdentify, 1, 4096);
   return input;
 }
 
@@ -453,15 +464,16 @@ Buffer io_session(unsigned bits) {
   put_io(input, IoOpcode::kWrite, 0, 1, 512, 1);
   put_io(input, IoOpcode::kCompare, 0, 1, 512, 1);
   put_io(input, IoOpcode::kWrite, 0, 2, 1024, 0, 9);
-  for (unsigned tag : {0u, 1u, 2u}) put(input, {0x0a, 9, tag, 0, 0, 4});
+  put(input, {0x0a, 9, 0, 0, 0, 4});  // its data, in the slot that is always the next
   put(input, {0x09, 9, 2 | 8 | 16 | 128, 4, 0, 0, 0, 0, 4, 0, 0, 0, 16, 0, 1 | (16 << 2)});
   put(input, {0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0});
-  put(input, {0x1b});  // the device keeps what it gets
+  put(input, {0x1b});  // the device keeps what it gets, and memory runs out
   put_io(input, IoOpcode::kWriteZeroes, 0, 8, 0);
   put_io(input, IoOpcode::kFlush, 0, 1, 0);
+  for (int i = 0; i < 3; ++i) put_io(input, IoOpcode::kRead, 8, 16, 8192);
+  put(input, {0x8b, 1, 0x0b, 0x1b});  // answers one, then all, then keeps again
   put_io(input, IoOpcode::kRead, 8, 16, 8192);
-  put_io(input, IoOpcode::kRead, 8, 16, 8192);
-  put(input, {0x8b, 1, 0x37, 0x3f, 0x0b});  // answers one, both connections anew, goes on
+  put(input, {0x37, 0x0b, 0x3f});  // the host comes anew while that is out: it waits for it
   put_io(input, IoOpcode::kRead, 0, 1, 512);
   return input;
 }
