@@ -9,6 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -17,6 +18,8 @@
 namespace bb::io {
 namespace {
 
+constexpr uint64_t kSpinNs = 100'000;
+constexpr uint32_t kSpinPenaltyMax = 1024;  // short waits
 constexpr unsigned kSubmissionEntries = 512;
 constexpr unsigned kCompletionEntries = 8192;
 
@@ -41,7 +44,8 @@ Status Reactor::init() {
   params.cq_entries = kCompletionEntries;
   // R_DISABLED: the thread that first runs the loop, not the one that made it, becomes the issuer.
   params.flags = IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP | IORING_SETUP_R_DISABLED |
-                 IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN;
+                 IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
+                 IORING_SETUP_TASKRUN_FLAG;
   int rc = io_uring_queue_init_params(kSubmissionEntries, &ring_, &params);
   deferred_ = rc == 0;
   if (rc == -EINVAL) {  // before Linux 6.1
@@ -181,6 +185,37 @@ void Reactor::enter(bool wait) {
     }
     return;
   }
+  // Asleep, we would be woken at the cost of an interrupt, ours and the sender's: as long as what
+  // we wait for comes soon, looking for it is cheaper for both. Idle, or on a core that the peer
+  // needs, it is not: after each time in vain twice as many short waits are slept through, at
+  // first.
+  uint64_t started_ns = now_ns();
+  bool spun = deferred_ && last_wait_short_ && spin_skip_ == 0;
+  bool came = spun && spin(started_ns);
+  if (!came) sleep();
+  last_wait_short_ = now_ns() - started_ns < kSpinNs;
+  if (came) {  // on a shared core the peer sometimes runs in the middle of it, too
+    spin_penalty_ = std::max(1u, spin_penalty_ / 2);
+  } else if (spun) {
+    spin_skip_ = spin_penalty_ = std::min(4 * spin_penalty_, kSpinPenaltyMax);
+  } else if (last_wait_short_ && spin_skip_ > 0) {
+    --spin_skip_;
+  }
+}
+
+// Looks for completions without sleeping, for a short time; false: nothing came.
+bool Reactor::spin(uint64_t started_ns) {
+  uint64_t until_ns = started_ns + kSpinNs;
+  if (auto deadline = timers_.next_deadline_ns()) until_ns = std::min(until_ns, *deadline);
+  io_uring_submit(&ring_);
+  do {
+    if (IO_URING_READ_ONCE(*ring_.sq.kflags) & IORING_SQ_TASKRUN) io_uring_get_events(&ring_);
+    if (io_uring_cq_ready(&ring_) > 0) return true;
+  } while (now_ns() < until_ns);
+  return false;
+}
+
+void Reactor::sleep() {
   io_uring_cqe* cqe = nullptr;
   auto deadline = timers_.next_deadline_ns();
   if (!deadline) {

@@ -60,6 +60,8 @@ class Reactor final : public Loop {
   void fire_timers();
   void reap();
   void enter(bool wait);
+  bool spin(uint64_t started_ns);
+  void sleep();
   void arm_wakeup();
   Status make_poll_fd();
 
@@ -71,6 +73,9 @@ class Reactor final : public Loop {
   bool started_ = false;
   bool inside_ = false;
   bool deferred_ = false;  // completions appear only when we enter the kernel
+  bool last_wait_short_ = false;
+  uint32_t spin_skip_ = 0;
+  uint32_t spin_penalty_ = 1;
   int wake_fd_ = -1;
   int epoll_fd_ = -1;
   int ring_event_fd_ = -1;  // host-driven: the ring rings it when something completes
