@@ -21,8 +21,10 @@ ReaderLimits reader_limits(const TargetLimits& limits) {
           .data_pdu_max_bytes = limits.h2c_data_bytes};
 }
 
+// Twice the depth: a host that has an answer may send its next command, while the send that the
+// answer is part of, and with it the slot, goes on.
 size_t slot_count(const TargetLimits& limits) {
-  return std::max(limits.io_queue_depth, limits.admin_queue_depth);
+  return size_t{2} * std::max(limits.io_queue_depth, limits.admin_queue_depth);
 }
 
 }  // namespace
@@ -144,12 +146,12 @@ void TargetQueue::on_ic_request(ConstBytes header) {
 }
 
 void TargetQueue::on_capsule(ConstBytes header, uint64_t now_ns) {
-  if (used_ >= depth_ || free_.empty()) {
+  if (outstanding_ >= depth_ || free_.empty()) {
     return fatal(FatalError::kSequence, 0, header, "more commands than the queue holds");
   }
   uint16_t index = free_.back();
   free_.pop_back();
-  ++used_;
+  ++outstanding_;
   TargetSlot& slot = slots_[index];
   slot.sqe = Sqe::decode(capsule_sqe(header));
   slot.in_capsule = false;
@@ -376,6 +378,7 @@ std::vector<iovec>* TargetQueue::outgoing() {
       iov_.push_back({.iov_base = slot.tail.data(), .iov_len = slot.tail_bytes});
     }
     being_sent_.push_back(index);
+    --outstanding_;
   }
   if (iov_.empty()) return nullptr;
   sending_ = true;
@@ -395,7 +398,6 @@ void TargetQueue::free_slot(uint16_t index) {
   give_data(slots_[index]);
   slots_[index].state = State::kFree;
   free_.push_back(index);
-  --used_;
 }
 
 }  // namespace bb::io::nvme

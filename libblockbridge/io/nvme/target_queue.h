@@ -117,8 +117,8 @@ class TargetQueue {
   PduFormat out_format_;
   Controller* controller_ = nullptr;
   uint16_t queue_id_ = 0;
-  uint16_t depth_ = 1;  // commands at once: 1 until connected
-  uint16_t used_ = 0;
+  uint16_t depth_ = 1;        // commands at once: 1 until connected
+  uint16_t outstanding_ = 0;  // commands whose answers have not begun to leave
   uint32_t sq_size_ = 1;
   uint16_t sq_head_ = 0;
   bool flow_control_ = true;

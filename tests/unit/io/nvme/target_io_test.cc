@@ -255,7 +255,7 @@ TEST_F(TargetQueueTest, DataBeforeItsR2tHasLeftIsIllegal) {
   auto control = admin();
   auto queue = io(*control);
   Buffer bytes = queue->wire.capsule(HostWire::io(IoOpcode::kWrite, 0, 16, 8192, 9));
-  for (uint16_t tag = 0; tag < 128; ++tag) {  // whichever slot it got
+  for (uint16_t tag = 0; tag < 256; ++tag) {  // whichever slot it got
     test::append(
         bytes, queue->wire.h2c({.command_id = 9, .transfer_tag = tag, .last = true}, Buffer(8192)));
   }
@@ -274,6 +274,33 @@ TEST_F(TargetQueueTest, MoreCommandsThanTheQueueHolds) {
   }
   queue->send(bytes);
   EXPECT_EQ(queue->seen.term.error, FatalError::kSequence);
+}
+
+// A long send gives the host the first answers before the last: it may go on, to the same depth.
+TEST_F(TargetQueueTest, AnAnswerThatLeavesMakesRoomForACommand) {
+  auto control = admin();
+  auto link = io(*control);
+  TargetQueue& queue = link->target.queue;
+  Buffer full;
+  for (int i = 0; i < 128; ++i) {
+    test::append(full, link->wire.capsule(HostWire::io(IoOpcode::kRead, 0, 1, 512)));
+  }
+  auto answer_all = [&] {
+    while (auto slot = queue.next_io()) queue.on_io_done(*slot, Code::k_ok);
+  };
+  queue.on_bytes(full, 1);
+  answer_all();
+  ASSERT_NE(queue.outgoing(), nullptr);  // and is not sent for a while
+  queue.on_bytes(full, 1);
+  answer_all();
+  EXPECT_FALSE(queue.closing()) << queue.close_reason();
+  EXPECT_EQ(queue.outgoing(), nullptr);
+  queue.on_sent();
+  ASSERT_NE(queue.outgoing(), nullptr);
+  queue.on_sent();
+  test::append(full, link->wire.capsule(HostWire::io(IoOpcode::kRead, 0, 1, 512)));
+  queue.on_bytes(full, 1);
+  EXPECT_TRUE(queue.closing());
 }
 
 class SmallMemory : public TargetQueueTest {
