@@ -78,7 +78,7 @@ LogData encode_supported_pages(const std::vector<LogId>& pages) {
   return data;
 }
 
-LogData encode_features_supported(const std::vector<FeatureId>& features) {
+LogData encode_features_supported(std::span<const FeatureId> features) {
   LogData data(1024);
   for (FeatureId feature : features) put<uint32_t>(data, 4 * static_cast<size_t>(feature), 1);
   return data;

@@ -2,6 +2,7 @@
 // pure: NVMe 2.0 log pages
 #pragma once
 
+#include <span>
 #include <string>
 #include <vector>
 
@@ -46,7 +47,7 @@ LogData encode_smart_log(const SmartLog& log);
 LogData encode_firmware_log(std::string_view revision);
 LogData encode_changed_namespaces(const std::vector<uint32_t>& nsids);
 LogData encode_supported_pages(const std::vector<LogId>& pages);
-LogData encode_features_supported(const std::vector<FeatureId>& features);
+LogData encode_features_supported(std::span<const FeatureId> features);
 LogData encode_command_effects(const std::vector<AdminOpcode>& admin,
                                const std::vector<IoOpcode>& io);
 LogData encode_discovery_log(uint64_t generation, const std::vector<DiscoveryEntry>& entries);

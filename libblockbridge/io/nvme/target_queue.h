@@ -109,7 +109,6 @@ class TargetQueue {
   void give_data(TargetSlot& slot);
   void serve_waiting(uint64_t now_ns);
   void free_slot(uint16_t index);
-  uint32_t block_bytes() const;
 
   TargetCore& core_;
   QueueHost& host_;

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+// pure: one association of a host with a subsystem; no I/O, time comes in as a number
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "io/nvme/command.h"
+#include "io/nvme/identify.h"
+#include "io/nvme/log_page.h"
+#include "io/nvme/target_events.h"
+#include "io/nvme/target_subsystem.h"
+
+namespace bb::io::nvme {
+
+class TargetCore;
+class TargetQueue;
+
+inline constexpr uint16_t kKeepAliveGranularityMs = 1000;
+inline constexpr size_t kErrorEntries = 16;
+
+struct AdminReply {
+  NvmeStatus status = NvmeStatus::kSuccess;
+  uint64_t result = 0;
+  std::vector<std::byte> data;
+};
+
+// The refusal of a command that would fail again.
+inline AdminReply refusal(NvmeStatus status) { return {.status = final_status(status)}; }
+
+// One association of a host with a subsystem: the registers, features, events and queues.
+class Controller {
+ public:
+  Controller(TargetCore& core, std::shared_ptr<Subsystem> subsystem, HostIdentity host, uint16_t id,
+             uint32_t keep_alive_ms);
+
+  uint16_t id() const { return id_; }
+  const HostIdentity& host() const { return host_; }
+  bool discovery() const { return subsystem_ == nullptr; }
+  Subsystem* subsystem() const { return subsystem_.get(); }
+  const std::string& nqn() const;
+  bool ready() const { return (csts_ & kCstsReady) != 0; }
+
+  AdminReply property_get(const Sqe& sqe) const;
+  AdminReply property_set(const Sqe& sqe);
+  AdminReply identify(const Sqe& sqe) const;
+  AdminReply get_log_page(const Sqe& sqe);
+  AdminReply get_features(const Sqe& sqe) const;
+  AdminReply set_features(const Sqe& sqe);
+
+  void heard(uint64_t now_ns) { heard_ns_ = now_ns; }
+  bool expired(uint64_t now_ns) const;
+  void note_error(const ErrorEntry& entry);
+  void raise_event(EventKind kind);
+  bool take_event(uint32_t* event) { return events_.take(event); }
+
+  std::vector<TargetQueue*> queues;  // by queue id; null where none is connected
+  uint16_t granted_queues = 0;       // I/O queues
+  Counters counters;
+  uint64_t connected_ns = 0;
+  std::string local_host;  // where the host reached us
+
+ private:
+  ControllerInfo info() const;
+  NamespaceInfo namespace_info() const;
+  bool log_page(LogId id, LogData* data);
+  void reset();
+
+  TargetCore& core_;
+  std::shared_ptr<Subsystem> subsystem_;  // null: the discovery subsystem
+  HostIdentity host_;
+  uint16_t id_;
+  uint32_t cc_ = 0;
+  uint32_t csts_ = 0;
+  uint32_t keep_alive_ms_;
+  uint64_t heard_ns_ = 0;
+  uint32_t temperature_threshold_ = 0xffff;
+  ControllerEvents events_;
+  std::vector<uint32_t> changed_namespaces_;
+  std::vector<ErrorEntry> errors_;  // newest last
+  uint64_t error_count_ = 0;
+};
+
+std::span<const FeatureId> supported_features();
+
+}  // namespace bb::io::nvme

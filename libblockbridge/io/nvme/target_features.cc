@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+// Get Features and Set Features.
+#include <algorithm>
+#include <iterator>
+
+#include "base/units.h"
+#include "io/nvme/target_core.h"
+
+namespace bb::io::nvme {
+namespace {
+
+constexpr FeatureId kFeatures[] = {FeatureId::kArbitration,          FeatureId::kPowerManagement,
+                                   FeatureId::kTemperatureThreshold, FeatureId::kErrorRecovery,
+                                   FeatureId::kVolatileWriteCache,   FeatureId::kNumberOfQueues,
+                                   FeatureId::kWriteAtomicity,       FeatureId::kAsyncEventConfig,
+                                   FeatureId::kKeepAliveTimer,       FeatureId::kHostIdentifier};
+
+}  // namespace
+
+std::span<const FeatureId> supported_features() { return kFeatures; }
+
+AdminReply Controller::get_features(const Sqe& sqe) const {
+  constexpr uint32_t kSupportedCapabilities = 3;
+  auto feature = static_cast<FeatureId>(sqe.cdw10 & 0xff);
+  if (((sqe.cdw10 >> 8) & 7) == kSupportedCapabilities) {
+    bool known =
+        std::find(std::begin(kFeatures), std::end(kFeatures), feature) != std::end(kFeatures);
+    return known ? AdminReply{.result = 4} : refusal(NvmeStatus::kInvalidField);  // changeable
+  }
+  uint32_t queues = granted_queues == 0 ? 0 : granted_queues - 1u;
+  switch (feature) {
+    case FeatureId::kArbitration:
+    case FeatureId::kPowerManagement:
+    case FeatureId::kErrorRecovery:
+    case FeatureId::kWriteAtomicity:
+      return {};
+    case FeatureId::kTemperatureThreshold:
+      return {.result = temperature_threshold_};
+    case FeatureId::kVolatileWriteCache:
+      if (discovery() || !subsystem_->config.geometry.volatile_cache) break;
+      return {.result = 1};
+    case FeatureId::kNumberOfQueues:
+      if (discovery()) break;
+      return {.result = queues | (queues << 16)};
+    case FeatureId::kAsyncEventConfig:
+      return {.result = events_.enabled()};
+    case FeatureId::kKeepAliveTimer:
+      return {.result = keep_alive_ms_};
+    case FeatureId::kHostIdentifier: {
+      if ((sqe.cdw11 & 1) == 0) break;  // fabrics know only the long identifier
+      AdminReply reply;
+      reply.data.assign(host_.host_id.bytes.begin(), host_.host_id.bytes.end());
+      return reply;
+    }
+    case FeatureId::kHostBehavior:
+      break;
+  }
+  return refusal(NvmeStatus::kInvalidField);
+}
+
+AdminReply Controller::set_features(const Sqe& sqe) {
+  if ((sqe.cdw10 >> 31) != 0) return refusal(NvmeStatus::kFeatureNotSaveable);
+  switch (static_cast<FeatureId>(sqe.cdw10 & 0xff)) {
+    case FeatureId::kArbitration:
+    case FeatureId::kErrorRecovery:
+    case FeatureId::kWriteAtomicity:
+      return {};
+    case FeatureId::kPowerManagement:
+      if ((sqe.cdw11 & 31) != 0) break;
+      return {};
+    case FeatureId::kTemperatureThreshold:
+      temperature_threshold_ = sqe.cdw11;
+      return {};
+    case FeatureId::kVolatileWriteCache:  // the cache is the device's own
+      if (discovery() || !subsystem_->config.geometry.volatile_cache) break;
+      return (sqe.cdw11 & 1) != 0 ? AdminReply{} : refusal(NvmeStatus::kFeatureNotChangeable);
+    case FeatureId::kNumberOfQueues: {
+      if (discovery()) break;
+      uint32_t submission = sqe.cdw11 & 0xffff;
+      uint32_t completion = sqe.cdw11 >> 16;
+      if (submission == 0xffff || completion == 0xffff) break;
+      uint32_t wanted = std::min(submission, completion) + 1;
+      for (size_t id = 1; id < queues.size(); ++id) {
+        if (queues[id] != nullptr) return refusal(NvmeStatus::kCommandSequenceError);
+      }
+      granted_queues = static_cast<uint16_t>(std::min<uint32_t>(wanted, core_.limits().io_queues));
+      uint32_t granted = granted_queues - 1u;
+      return {.result = granted | (granted << 16)};
+    }
+    case FeatureId::kAsyncEventConfig:
+      events_.enable(sqe.cdw11);
+      return {};
+    case FeatureId::kKeepAliveTimer:
+      keep_alive_ms_ = static_cast<uint32_t>(
+          std::min<uint64_t>(round_up(sqe.cdw11, kKeepAliveGranularityMs), UINT32_MAX));
+      return {};
+    case FeatureId::kHostIdentifier:
+      return refusal(NvmeStatus::kCommandSequenceError);  // it came with Connect
+    case FeatureId::kHostBehavior:
+      break;
+  }
+  return refusal(NvmeStatus::kInvalidField);
+}
+
+}  // namespace bb::io::nvme

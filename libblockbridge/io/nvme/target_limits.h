@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+// pure: what a target allows
+#pragma once
+
+#include <cstdint>
+
+namespace bb::io::nvme {
+
+enum class DigestPolicy : uint8_t { kAllow, kRequire, kOff };
+
+struct TargetLimits {
+  uint16_t io_queue_depth = 128;
+  uint16_t admin_queue_depth = 32;
+  uint16_t io_queues = 16;     // of one controller
+  uint16_t async_events = 4;   // waiting, of one controller
+  uint32_t controllers = 256;  // of the target
+  uint32_t connections = 1024;
+  uint32_t subsystems = 1024;
+  uint32_t capsule_data_bytes = 8192;
+  uint32_t h2c_data_bytes = 128 * 1024;
+  uint32_t transfer_bytes = 1u << 20;      // MDTS
+  uint64_t buffered_bytes = 8u << 20;      // of one connection, besides in-capsule data
+  uint64_t handshake_ns = 10'000'000'000;  // until Connect has succeeded
+  uint64_t keep_alive_grace_ns = 1'000'000'000;
+};
+
+}  // namespace bb::io::nvme

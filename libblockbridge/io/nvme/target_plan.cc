@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a command wants, found out before its data is fetched; whether it may have it.
+#include "io/nvme/target_queue.h"
+
+namespace bb::io::nvme {
+
+NvmeStatus TargetQueue::plan(TargetSlot& slot) {
+  const Sqe& sqe = slot.sqe;
+  bool fabrics = sqe.opcode == static_cast<uint8_t>(AdminOpcode::kFabrics);
+  if (controller_ == nullptr) {
+    if (!fabrics || sqe.fabrics_type() != FabricsType::kConnect) {
+      return final_status(NvmeStatus::kCommandSequenceError);
+    }
+    if (sqe.sgl.length_bytes != kConnectDataBytes) {
+      return final_status(NvmeStatus::kSglDataLengthInvalid);
+    }
+    return plan_data(slot, false, kConnectDataBytes);
+  }
+  if ((sqe.flags & kFlagFuseMask) != 0) return final_status(NvmeStatus::kInvalidField);
+  if (!fabrics) {
+    if ((sqe.flags & kFlagPsdtMask) != kFlagSgl) return final_status(NvmeStatus::kInvalidField);
+    if (!controller_->ready()) return final_status(NvmeStatus::kCommandSequenceError);
+  }
+  return queue_id_ == 0 ? plan_admin(slot) : plan_io(slot);
+}
+
+// The command moves `length_bytes`; does its SGL say the same?
+NvmeStatus TargetQueue::plan_data(TargetSlot& slot, bool to_host, uint32_t length_bytes) {
+  const Sgl& sgl = slot.sqe.sgl;
+  if (sgl.length_bytes != length_bytes) return final_status(NvmeStatus::kSglDataLengthInvalid);
+  slot.to_host = to_host;
+  slot.length_bytes = length_bytes;
+  if (length_bytes == 0) return NvmeStatus::kSuccess;
+  if (length_bytes > core_.limits().transfer_bytes) {
+    return final_status(NvmeStatus::kInvalidField);
+  }
+  if (sgl.type == kSglTransportData) return NvmeStatus::kSuccess;
+  if (sgl.type != kSglInCapsule || to_host) return final_status(NvmeStatus::kSglTypeInvalid);
+  if (sgl.address != 0) return final_status(NvmeStatus::kSglOffsetInvalid);
+  slot.in_capsule = true;
+  return NvmeStatus::kSuccess;
+}
+
+NvmeStatus TargetQueue::plan_admin(TargetSlot& slot) {
+  const Sqe& sqe = slot.sqe;
+  auto opcode = static_cast<AdminOpcode>(sqe.opcode);
+  switch (opcode) {
+    case AdminOpcode::kFabrics: {
+      FabricsType type = sqe.fabrics_type();
+      if (type == FabricsType::kConnect) return final_status(NvmeStatus::kCommandSequenceError);
+      if (type == FabricsType::kPropertyGet || type == FabricsType::kPropertySet) {
+        return NvmeStatus::kSuccess;
+      }
+      return final_status(NvmeStatus::kInvalidOpcode);
+    }
+    case AdminOpcode::kIdentify:
+      if (sqe.sgl.length_bytes != kIdentifyBytes) {
+        return final_status(NvmeStatus::kSglDataLengthInvalid);
+      }
+      return plan_data(slot, true, kIdentifyBytes);
+    case AdminOpcode::kGetLogPage:
+    case AdminOpcode::kGetFeatures:
+      return plan_data(slot, true, sqe.sgl.length_bytes);
+    case AdminOpcode::kSetFeatures:
+      return plan_data(slot, false, sqe.sgl.length_bytes);
+    case AdminOpcode::kAbort:
+    case AdminOpcode::kAsyncEventRequest:
+    case AdminOpcode::kKeepAlive:
+      return NvmeStatus::kSuccess;
+  }
+  return final_status(NvmeStatus::kInvalidOpcode);
+}
+
+NvmeStatus TargetQueue::plan_io(TargetSlot& slot) {
+  const Sqe& sqe = slot.sqe;
+  auto opcode = static_cast<IoOpcode>(sqe.opcode);
+  bool all = sqe.nsid == kNsidAll && opcode == IoOpcode::kFlush;
+  if (sqe.nsid != 1 && !all) return final_status(NvmeStatus::kInvalidNamespace);
+  switch (opcode) {
+    case IoOpcode::kFlush:
+      slot.io = {.op = TargetOp::kFlush};
+      return NvmeStatus::kSuccess;
+    case IoOpcode::kRead:
+    case IoOpcode::kWrite:
+    case IoOpcode::kCompare:
+    case IoOpcode::kWriteZeroes:
+      return plan_range(slot);
+    case IoOpcode::kDatasetManagement:
+      return plan_dsm(slot);
+  }
+  return final_status(NvmeStatus::kInvalidOpcode);
+}
+
+NvmeStatus TargetQueue::plan_range(TargetSlot& slot) {
+  const Sqe& sqe = slot.sqe;
+  const Geometry& geometry = controller_->subsystem()->config.geometry;
+  auto opcode = static_cast<IoOpcode>(sqe.opcode);
+  bool changes = opcode == IoOpcode::kWrite || opcode == IoOpcode::kWriteZeroes;
+  if (changes && geometry.read_only) return final_status(NvmeStatus::kNamespaceWriteProtected);
+  uint64_t first = sqe.first_block();
+  uint64_t blocks = sqe.block_count();
+  if (first >= geometry.block_count || blocks > geometry.block_count - first) {
+    return final_status(NvmeStatus::kLbaOutOfRange);
+  }
+  slot.io = {.op = TargetOp::kRead,
+             .fua = (sqe.cdw12 & kForceUnitAccess) != 0,
+             .offset_bytes = first * geometry.block_bytes,
+             .length_bytes = blocks * geometry.block_bytes};
+  if (opcode == IoOpcode::kWriteZeroes) {
+    slot.io.op = TargetOp::kWriteZeroes;
+    slot.io.may_discard = (sqe.cdw12 & kDeallocate) != 0;
+    return NvmeStatus::kSuccess;
+  }
+  if (slot.io.length_bytes > controller_->subsystem()->transfer_max_bytes(core_.limits())) {
+    return final_status(NvmeStatus::kInvalidField);
+  }
+  if (opcode == IoOpcode::kWrite) slot.io.op = TargetOp::kWrite;
+  return plan_data(slot, opcode == IoOpcode::kRead, static_cast<uint32_t>(slot.io.length_bytes));
+}
+
+NvmeStatus TargetQueue::plan_dsm(TargetSlot& slot) {
+  const Geometry& geometry = controller_->subsystem()->config.geometry;
+  if (!geometry.discard) return final_status(NvmeStatus::kInvalidOpcode);
+  if (geometry.read_only) return final_status(NvmeStatus::kNamespaceWriteProtected);
+  slot.dsm_next = 0;
+  slot.dsm_count = static_cast<uint16_t>((slot.sqe.cdw10 & 0xff) + 1);
+  // A host may send a whole page for a few ranges.
+  uint32_t length = slot.sqe.sgl.length_bytes;
+  if (length < slot.dsm_count * kDsmRangeBytes || length > kDsmRangesMax * kDsmRangeBytes) {
+    return final_status(NvmeStatus::kSglDataLengthInvalid);
+  }
+  return plan_data(slot, false, length);
+}
+
+}  // namespace bb::io::nvme
