@@ -27,7 +27,10 @@ namespace bb {
   ROW(kTrustSuperblock, "trust-superblock", "call in-sync who says so in its own superblock")  \
   ROW(kIgnoreIncarnation, "ignore-incarnation", "treat a reconnect as if nothing was lost")    \
   ROW(kRecoverWithoutCopy, "recover-without-copy", "skip the copy onto a recovering member")   \
-  ROW(kFlushOneMirror, "flush-one-mirror", "flush the first member only")
+  ROW(kFlushOneMirror, "flush-one-mirror", "flush the first member only")                      \
+  ROW(kReserveAnyHost, "reserve-any-host", "let one registrant's rights count for every host") \
+  ROW(kReserveUnsaved, "reserve-unsaved", "complete reservation commands before their record") \
+  ROW(kPreemptNoWait, "preempt-no-wait", "complete a preempt while the preempted still write")
 
 enum class Mutant : uint8_t {
   kNone,

@@ -14,6 +14,7 @@
 
 #include "base/units.h"
 #include "io/buffer.h"
+#include "io/errno_status.h"
 #include "io/reactor.h"
 #include "io/sync.h"
 
@@ -33,37 +34,6 @@ struct FileOptions {
   bool lock = true;
   uint64_t size_bytes = 0;  // 0: as it is
 };
-
-Code code_of_errno(int number) {
-  switch (number) {
-    case ENOENT:
-      return Code::k_not_found;
-    case EACCES:
-    case EPERM:
-    case EROFS:
-      return Code::k_permission_denied;
-    case ENOSPC:
-    case EDQUOT:
-    case EFBIG:
-      return Code::k_no_space;
-    case EBUSY:
-    case EAGAIN:
-      return Code::k_busy;
-    case EISDIR:
-    case ENOTDIR:
-    case ENAMETOOLONG:
-    case EINVAL:
-      return Code::k_invalid_argument;
-    case EOPNOTSUPP:
-      return Code::k_not_supported;
-    default:
-      return Code::k_io_error;
-  }
-}
-
-Status errno_status(std::string_view what, int number) {
-  return error(code_of_errno(number), "{}: {} (errno {})", what, std::strerror(number), number);
-}
 
 class FileDevice final : public Device {
  public:
