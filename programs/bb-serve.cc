@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Exports devices over the network: arguments, lines for whoever started us, drain on SIGTERM.
+// Exports devices over the network and to this machine: arguments, lines for whoever started us,
+// drain on SIGTERM.
 #include <fmt/format.h>
 
 #include "base/log.h"
+#include "bb-serve-ublk.h"
 #include "common/command_line.h"
 #include "common/failure.h"
 #include "common/stop_signals.h"
@@ -15,6 +17,15 @@ namespace bb::program {
 namespace {
 
 constexpr const char* kProgram = "bb-serve";
+constexpr const char* kManual =
+    ".SH SIGNALS\nSIGTERM and SIGINT drain and stop.\n"
+    ".SH BLOCK DEVICES OF THIS MACHINE\n"
+    "With \\-\\-ublk N the device is /dev/ublkbN (Linux 6.4 or newer, modprobe ublk_drv, root). "
+    "When "
+    "bb\\-serve dies, I/O of whoever has it mounted waits; a bb\\-serve started with the same "
+    "\\-\\-device and \\-\\-ublk takes it over, without an error for anybody. In order stopped it "
+    "removes the block device, but for one that is mounted, which it leaves like with "
+    "\\-\\-ublk\\-keep. What the device kept in memory only (mem:) is lost with the process.\n";
 
 struct Options {
   std::vector<std::string> devices;
@@ -22,6 +33,8 @@ struct Options {
   std::vector<std::string> nvme_tcp;
   std::vector<std::string> nbd;
   std::vector<std::string> allowed_hosts;
+  std::vector<std::string> ublk;
+  bool ublk_keep = false;
   std::string digest = "on";
   std::string log_level = "warn";
 };
@@ -102,6 +115,18 @@ Status export_nvme(io::Context context, io::nvme::Target& target, const Options&
   return {};
 }
 
+io::Task<Status> attach_ublk(io::Context context, UblkExports* ublk, const Options* options,
+                             const std::vector<std::unique_ptr<io::Device>>* devices) {
+  BB_CO_ASSIGN(UblkExports::Numbers numbers, UblkExports::parse(options->ublk, devices->size()));
+  for (size_t i = 0; i < numbers.size(); ++i) {
+    BB_CO_TRY(co_await ublk->start(context, (*devices)[i].get(), numbers[i]));
+    const io::ublk::Attachment& attached = ublk->last();
+    say("export ublk {} {}", attached.path(), attached.recovered() ? "recovered" : "new");
+  }
+  if (!numbers.empty()) say("ready ublk");
+  co_return Status();
+}
+
 io::Task<Status> close_devices(std::vector<std::unique_ptr<io::Device>>* devices) {
   Status first;
   for (size_t i = 0; i < devices->size(); ++i) {
@@ -131,7 +156,10 @@ io::Task<Status> serve(io::Context context, const Options* options, StopSignals*
   io::nbd::Server nbd(context);
   if (status.ok() && target) status = export_nvme(context, *target, *options, devices);
   if (status.ok()) status = export_nbd(nbd, *options, devices);
+  UblkExports ublk;
+  if (status.ok()) status = co_await attach_ublk(context, &ublk, options, &devices);
   if (status.ok()) co_await signals->stop().wait();
+  co_await ublk.stop(options->ublk_keep);
   co_await nbd.stop();
   if (target) co_await target->stop();
   Status closed = co_await close_devices(&devices);
@@ -152,17 +180,26 @@ int run(int argc, char** argv) {
                  "uuid of the n-th device, part of its NQN; fresh ones otherwise");
   app.add_option("--allow-host", options.allowed_hosts,
                  "NQN of a host that NVMe/TCP admits; may be repeated; any without");
+  app.add_option("--ublk", options.ublk,
+                 "attach as a block device of this machine: the N of /dev/ublkbN, or any; once for "
+                 "each device, or any for all")
+      ->allow_extra_args(false);
+  app.add_flag("--ublk-keep", options.ublk_keep,
+               "leave the block devices when stopping: their I/O waits for a bb-serve with the "
+               "same --device and --ublk");
   app.add_option("--digest", options.digest,
                  "NVMe/TCP digests: on (when the host asks), off, require")
       ->capture_default_str();
   app.add_option("--log-level", options.log_level, "debug, info, warn, error or off")
       ->capture_default_str();
-  if (auto ended =
-          parse_command_line(app, argc, argv, ".SH SIGNALS\nSIGTERM and SIGINT drain and stop.\n"))
-    return *ended;
-  if (options.nbd.empty() && options.nvme_tcp.empty()) {
-    return fail(kProgram, error(Code::k_invalid_argument, "neither --nvme-tcp nor --nbd is given"),
+  if (auto ended = parse_command_line(app, argc, argv, kManual)) return *ended;
+  if (options.nbd.empty() && options.nvme_tcp.empty() && options.ublk.empty()) {
+    return fail(kProgram,
+                error(Code::k_invalid_argument, "none of --nvme-tcp, --nbd and --ublk is given"),
                 "bb-serve --help");
+  }
+  if (auto numbers = UblkExports::parse(options.ublk, options.devices.size()); !numbers.ok()) {
+    return fail(kProgram, numbers.status(), "bb-serve --help");
   }
   if (auto digest = parse_digest(options.digest); !digest.ok()) {
     return fail(kProgram, digest.status(), "bb-serve --help");

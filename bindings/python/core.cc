@@ -226,10 +226,12 @@ void bind_objects(py::module_& m) {
       .def(py::init([](const bb::DeviceView& device, const std::string& kind,
                        const std::string& listen, const std::string& name,
                        const std::vector<std::string>& hosts) {
-        if (kind != "nvme-tcp" && kind != "nbd") {
-          throw bb::Error(BB_INVALID_ARGUMENT, "\"" + kind + "\" is neither nvme-tcp nor nbd");
+        if (kind != "nvme-tcp" && kind != "nbd" && kind != "ublk") {
+          throw bb::Error(BB_INVALID_ARGUMENT, "\"" + kind + "\" is none of nvme-tcp, nbd, ublk");
         }
-        bb_export_kind number = kind == "nbd" ? BB_EXPORT_NBD : BB_EXPORT_NVME_TCP;
+        bb_export_kind number = kind == "nbd"    ? BB_EXPORT_NBD
+                                : kind == "ublk" ? BB_EXPORT_UBLK
+                                                 : BB_EXPORT_NVME_TCP;
         return without_gil([&] {
           return std::make_unique<PyExport>(bb::Export(device, number, listen, name, hosts));
         });

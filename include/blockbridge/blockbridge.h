@@ -227,32 +227,45 @@ BB_API int bb_array_wait_clean(bb_array* array, uint64_t timeout_ms);
 /* Stops the array cleanly. Gives back BB_BAD_STATE while an export uses it. Since 0.1. */
 BB_API int bb_array_close(bb_array** array);
 
-/* ---- export: a device for hosts, over NVMe/TCP or NBD
+/* ---- export: a device for hosts, over NVMe/TCP or NBD, or for this machine by ublk
  * -------------------------------------------- */
 
 typedef struct bb_export bb_export;
 
-typedef enum bb_export_kind { BB_EXPORT_NVME_TCP = 0, BB_EXPORT_NBD = 1 } bb_export_kind;
+typedef enum bb_export_kind {
+  BB_EXPORT_NVME_TCP = 0,
+  BB_EXPORT_NBD = 1,
+  BB_EXPORT_UBLK = 2 /* a block device of this machine: Linux 6.4, ublk_drv, root */
+} bb_export_kind;
 
 typedef struct bb_export_options {
   uint32_t struct_size;
   uint32_t kind;      /* bb_export_kind */
-  const char* listen; /* "127.0.0.1:4420" (port 0: the system chooses), "unix:/path" (NBD) */
-  const char* name;   /* NBD: export name; NVMe/TCP: subsystem NQN, NULL = a new uuid's */
+  const char* listen; /* "127.0.0.1:4420" (port 0: the system chooses), "unix:/path" (NBD); ublk:
+                         "3" for /dev/ublkb3, "any" or NULL: the system chooses */
+  const char* name;   /* NBD: export name; NVMe/TCP: subsystem NQN, NULL = a new uuid's; ublk: what
+                         a later process must say to take the block device over, NULL = the URI */
   const char* const* allowed_hosts; /* NVMe/TCP: host NQNs; with count 0 every host */
   size_t allowed_host_count;
 } bb_export_options;
 #define BB_EXPORT_OPTIONS_INIT {sizeof(bb_export_options), 0, NULL, NULL, NULL, 0}
 
 /* Offers `device` on the network; it is borrowed until bb_export_close(). Errors:
- * BB_ALREADY_EXISTS (port in use), BB_INVALID_ARGUMENT, BB_PERMISSION_DENIED. Since 0.1. */
+ * BB_ALREADY_EXISTS (port in use), BB_INVALID_ARGUMENT, BB_PERMISSION_DENIED. Since 0.1.
+ *
+ * BB_EXPORT_UBLK makes a block device. When the process dies, I/O of whoever uses it waits; an
+ * export with the same number and name takes it over and the I/O goes on. The runtime's thread
+ * serves it: that thread must never touch the block device, nor a file on it. Errors besides:
+ * BB_NOT_SUPPORTED (no driver), BB_BUSY (the number is served), BB_ALREADY_EXISTS (it shows another
+ * device), BB_BAD_STATE (the device has another size than when it was made). */
 BB_API int bb_export_start(bb_device* device, const bb_export_options* options, bb_export** out);
 
-/* A URI by which others reach it: "nvme-tcp://127.0.0.1:4420/NQN" or "nbd://127.0.0.1:10809/name".
- * Valid until the export is closed. Since 0.1. */
+/* A URI by which others reach it: "nvme-tcp://127.0.0.1:4420/NQN" or "nbd://127.0.0.1:10809/name";
+ * of ublk the path of the block device. Valid until the export is closed. Since 0.1. */
 BB_API const char* bb_export_uri(bb_export* exported);
 
-/* Disconnects the hosts, waits for what they had in flight. Since 0.1. */
+/* Disconnects the hosts, waits for what they had in flight. Gives back BB_BUSY, and closes nothing,
+ * while a ublk block device is mounted or open exclusively. Since 0.1. */
 BB_API int bb_export_close(bb_export** exported);
 
 /* ---- disk node: publish drives as an Ethernet-attached enclosure ------------------- */

@@ -1,23 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <charconv>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "capi/handle.h"
 #include "io/nbd/server.h"
 #include "io/nvme/target.h"
+#include "io/ublk/attachment.h"
 
 using bb::Code;
+using bb::Result;
 using bb::Status;
 using bb::Uuid;
 using bb::io::Task;
 namespace capi = bb::capi;
 namespace nbd = bb::io::nbd;
 namespace nvme = bb::io::nvme;
+namespace ublk = bb::io::ublk;
 
 struct bb_export {
   bb_device* device = nullptr;
-  std::unique_ptr<nvme::Target> target;  // one of the two
+  std::unique_ptr<nvme::Target> target;  // one of the three
   std::unique_ptr<nbd::Server> server;
+  std::unique_ptr<ublk::Attachment> attachment;
   std::string uri;
 };
 
@@ -77,7 +83,32 @@ Task<Status> start_nbd(const Request* request, bb_export* into) {
   co_return Status();
 }
 
+Result<std::optional<uint32_t>> ublk_number(const std::string& text) {
+  if (text.empty() || text == "any") return std::optional<uint32_t>();
+  uint32_t number = 0;
+  const char* end = text.data() + text.size();
+  auto parsed = std::from_chars(text.data(), end, number);
+  if (parsed.ec == std::errc() && parsed.ptr == end) return std::optional<uint32_t>(number);
+  return bb::error(Code::k_invalid_argument,
+                   "bb_export_start: listen \"{}\" is neither \"any\" nor the N of /dev/ublkbN",
+                   text);
+}
+
+Task<Status> start_ublk(const Request* request, bb_export* into) {
+  bb::io::Context context = request->device->runtime->runtime->context();
+  ublk::AttachOptions options;
+  BB_CO_ASSIGN(options.device_id, ublk_number(request->listen));
+  options.identity = request->name;
+  BB_CO_ASSIGN(into->attachment, co_await ublk::Attachment::start(context, request->device->device,
+                                                                  std::move(options)));
+  into->uri = into->attachment->path();
+  co_return Status();
+}
+
+// BUSY, and nothing has changed: somebody has the block device mounted.
 Task<Status> stop(bb_export* exported) {
+  if (exported->attachment != nullptr) BB_CO_TRY(co_await exported->attachment->stop());
+  exported->attachment.reset();
   if (exported->target != nullptr) co_await exported->target->stop();
   if (exported->server != nullptr) co_await exported->server->stop();
   exported->target.reset();
@@ -90,16 +121,19 @@ Status read_request(bb_device* device, const bb_export_options& options, Request
     return bb::error(Code::k_invalid_argument, "bb_export_start: {}", why);
   };
   if (device == nullptr) return bad("device is NULL");
-  if (options.kind > BB_EXPORT_NBD) return bad(fmt::format("no kind {}", options.kind));
-  if (options.listen == nullptr) return bad("options.listen is NULL");
+  if (options.kind > BB_EXPORT_UBLK) return bad(fmt::format("no kind {}", options.kind));
+  if (options.listen == nullptr && options.kind != BB_EXPORT_UBLK) {
+    return bad("options.listen is NULL");
+  }
   if (options.allowed_host_count > 0 && options.allowed_hosts == nullptr) {
     return bad("options.allowed_hosts is NULL");
   }
-  if (options.kind == BB_EXPORT_NBD && options.allowed_host_count > 0) {
-    return bad("NBD knows no host names: allowed_hosts is for NVMe/TCP");
+  if (options.kind != BB_EXPORT_NVME_TCP && options.allowed_host_count > 0) {
+    return bad(fmt::format("{} knows no host names: allowed_hosts is for NVMe/TCP",
+                           options.kind == BB_EXPORT_NBD ? "NBD" : "ublk"));
   }
   request.device = device;
-  request.listen = options.listen;
+  if (options.listen != nullptr) request.listen = options.listen;
   if (options.name != nullptr) request.name = options.name;
   for (size_t i = 0; i < options.allowed_host_count; ++i) {
     if (options.allowed_hosts[i] == nullptr) return bad("an allowed host is NULL");
@@ -120,6 +154,7 @@ int bb_export_start(bb_device* device, const bb_export_options* options, bb_expo
   if (!status.ok()) return capi::code_of(status);
   auto handle = std::make_unique<bb_export>();
   status = capi::call(device->runtime, [&] {
+    if (given.kind == BB_EXPORT_UBLK) return start_ublk(&request, handle.get());
     return given.kind == BB_EXPORT_NBD ? start_nbd(&request, handle.get())
                                        : start_nvme(&request, handle.get());
   });
@@ -142,6 +177,7 @@ int bb_export_close(bb_export** exported) {
   Status blocked = capi::may_block(runtime);
   if (!blocked.ok()) return capi::code_of(blocked);
   Status status = capi::call(runtime, [handle] { return stop(handle); });
+  if (status.code() == Code::k_busy) return capi::code_of(status);
   handle->device->users.fetch_sub(1);
   runtime->children.fetch_sub(1);
   delete handle;

@@ -231,6 +231,10 @@ TEST_F(Misuse, WrongExports) {
                "bb_export_start: no kind 7");
   EXPECT_FAILS(bb_export_start(nullptr, &options, &exported), BB_INVALID_ARGUMENT,
                "bb_export_start: device is NULL");
+  options.kind = BB_EXPORT_UBLK;
+  options.listen = "-1";
+  EXPECT_FAILS(bb_export_start(device_, &options, &exported), BB_INVALID_ARGUMENT,
+               "bb_export_start: listen \"-1\" is neither \"any\" nor the N of /dev/ublkbN");
 }
 
 TEST_F(Misuse, WrongArrays) {

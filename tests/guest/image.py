@@ -18,6 +18,7 @@ BOOT_MODULES = ["virtio_pci", "virtio_net", "virtio_console", "virtio_rng", "con
 MODULES = [
     *BOOT_MODULES,
     *["nvme-core", "nvme-fabrics", "nvme-tcp", "nvmet", "nvmet-tcp", "null_blk", "brd", "loop"],
+    *["nvme", "ublk_drv"],  # 6.1 has no ublk_drv
     *["ext4", "crc32c_generic", "crc32c_intel", "crct10dif_generic", "crct10dif_pclmul"],
 ]
 TOOLS = [
@@ -58,16 +59,22 @@ def _copy(stage, source, target):
         shutil.copy2(os.path.realpath(source), target)
 
 
+def libraries_of(program):
+    """(where it is here, where it belongs in a guest) of each library a program needs."""
+    listing = subprocess.run(["ldd", program], capture_output=True, text=True, check=False).stdout
+    if "not found" in listing:
+        raise Unavailable(f"{program} lacks a library:\n{listing}")
+    folder = "/usr/lib/x86_64-linux-gnu/"
+    for name, library in re.findall(r"(?:(\S+) => )?(/\S+) \(0x", listing):
+        yield library, library if "ld-linux" in library else folder + (name or library)
+
+
 def _copy_program(stage, path):
     if not os.path.exists(path):
         raise Unavailable(f"no program {path}")
     _copy(stage, path, path)
-    listing = subprocess.run(["ldd", path], capture_output=True, text=True, check=False).stdout
-    if "not found" in listing:
-        raise Unavailable(f"{path} lacks a library:\n{listing}")
-    for name, library in re.findall(r"(?:(\S+) => )?(/\S+) \(0x", listing):
-        folder = "/usr/lib/x86_64-linux-gnu/"
-        _copy(stage, library, library if "ld-linux" in library else folder + (name or library))
+    for library, target in libraries_of(path):
+        _copy(stage, library, target)
 
 
 def _copy_modules(stage, kernel, version):

@@ -30,8 +30,12 @@ class GuestError(Exception):
 
 
 class Machine:
-    def __init__(self, kernel, initramfs, memory_mib=768, processors=2, forward=None, append=""):
-        """forward: (host port, guest port) to let the host's loopback into the guest."""
+    def __init__(self, kernel, initramfs, memory_mib=768, processors=2, forward=None, append="",
+                 devices=()):  # fmt: skip
+        """forward: (host port, guest port) to let the host's loopback into the guest.
+
+        devices: further arguments of QEMU, such as emulated drives.
+        """
         if shutil.which(QEMU) is None:
             raise Unavailable(f"no program {QEMU}")
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="bb-guest."))
@@ -42,7 +46,8 @@ class Machine:
             network += f",hostfwd=tcp:127.0.0.1:{forward[0]}-:{forward[1]}"
         with open(self.folder / "qemu.log", "wb") as log:
             self.process = subprocess.Popen(
-                self._command(kernel, initramfs, memory_mib, processors, network, append),
+                self._command(kernel, initramfs, memory_mib, processors, network, append)
+                + list(devices),
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
         try:

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import os
 import subprocess
 
 import pytest
@@ -50,7 +51,7 @@ def test_nbd_judged_by_an_independent_client(runtime, tmp_path):
 
 def test_bad_exports(runtime):
     with runtime.open("mem:1M") as device:
-        with pytest.raises(bb.InvalidArgumentError, match="neither nvme-tcp nor nbd"):
+        with pytest.raises(bb.InvalidArgumentError, match="none of nvme-tcp, nbd, ublk"):
             device.export("floppy", "127.0.0.1:0")
         with device.export("nbd", "127.0.0.1:0", name="a") as exported:
             address = exported.uri.split("/")[2]
@@ -58,3 +59,12 @@ def test_bad_exports(runtime):
                 device.export("nbd", address, name="b")
             with pytest.raises(bb.BadStateError, match="arrays or exports use"):
                 device.close()
+
+
+@pytest.mark.skipif(os.path.exists("/dev/ublk-control"), reason="skipped: ublk_drv is loaded")
+def test_ublk_without_driver_says_what_to_do(runtime):
+    with runtime.open("mem:1M") as device:
+        with pytest.raises(bb.InvalidArgumentError, match="neither"):
+            device.export("ublk", "three")
+        with pytest.raises(bb.NotSupportedError, match="modprobe ublk_drv; needs Linux"):
+            device.export("ublk", "any")

@@ -176,7 +176,10 @@ class Array(_DoesIo, _Closes):
 
 
 class Export(_Closes):
-    """A device for hosts: kind "nvme-tcp" or "nbd", listen "127.0.0.1:0" or "unix:/path" (NBD)."""
+    """A device for hosts: kind "nvme-tcp" or "nbd", listen "127.0.0.1:0" or "unix:/path" (NBD).
+
+    Kind "ublk" makes a block device of this machine: listen "3" for /dev/ublkb3, or "any".
+    """
 
     def __init__(self, device, kind, listen, name="", allowed_hosts=()):
         self._device = device
