@@ -34,7 +34,7 @@ struct IoRequest : boost::intrusive::list_base_hook<> {
   Done done = nullptr;
 
   // The device that serves the request keeps its own state here, so that no I/O allocates.
-  alignas(16) std::byte scratch[96];
+  alignas(16) std::byte scratch[128];
 };
 
 struct DeviceInfo {

@@ -41,7 +41,7 @@ class FileDevice final : public Device {
       : fd_(fd), reactor_(reactor), memory_alignment_(memory_alignment), gate_(reactor) {
     info_ = std::move(info);
   }
-  ~FileDevice() override { ::close(fd_); }
+  ~FileDevice() override { reactor_.close(fd_); }
 
   Task<Status> close() override {
     set_state(DeviceState::kClosed);
@@ -53,8 +53,8 @@ class FileDevice final : public Device {
   void do_submit(IoRequest& request) override;
 
  private:
-  // What a request needs while it is on the ring; lives in the request's scratch.
-  struct Op final : UringOp {
+  // What a request needs while it is with the engine; lives in the request's scratch.
+  struct Op final : EngineOp {
     FileDevice* device = nullptr;
     IoRequest* request = nullptr;
     uint64_t transferred = 0;
@@ -65,14 +65,13 @@ class FileDevice final : public Device {
   };
   static_assert(sizeof(Op) <= sizeof(IoRequest::scratch));
 
-  static void on_complete(UringOp* op, int32_t result) {
+  static void on_complete(EngineOp* op, int32_t result) {
     auto* self = static_cast<Op*>(op);
     self->device->completed(*self, result);
   }
   bool aligned(const IoRequest& request) const;
   void start(Op& op);
   void start_transfer(Op& op);
-  void start_flush(Op& op);
   void start_fallocate(Op& op, int mode);
   void zeroed_range(Op& op, int32_t result);
   void start_zeroing(Op& op);
@@ -132,7 +131,7 @@ void FileDevice::start(Op& op) {
       start_zeroing(op);
       return;
     case IoOp::kFlush:
-      start_flush(op);
+      reactor_.fdatasync(op, fd_);
       return;
     case IoOp::kDiscard:
       start_fallocate(op, kPunchHole | kKeepSize);
@@ -140,20 +139,10 @@ void FileDevice::start(Op& op) {
   }
 }
 
-void FileDevice::start_flush(Op& op) {
-  io_uring_sqe* sqe = reactor_.prepare(op);
-  io_uring_prep_fsync(sqe, fd_, IORING_FSYNC_DATASYNC);
-  io_uring_sqe_set_data(sqe, static_cast<UringOp*>(&op));
-}
-
 void FileDevice::start_fallocate(Op& op, int mode) {
-  io_uring_sqe* sqe = reactor_.prepare(op);
-  io_uring_prep_fallocate(sqe, fd_, mode, static_cast<off_t>(op.request->offset_bytes),
-                          static_cast<off_t>(op.request->length_bytes));
-  io_uring_sqe_set_data(sqe, static_cast<UringOp*>(&op));
+  reactor_.fallocate(op, fd_, mode, op.request->offset_bytes, op.request->length_bytes);
 }
 
-// io_uring_prep_* clears user_data in some versions of liburing, so it is set after each.
 void FileDevice::start_transfer(Op& op) {
   IoRequest& request = *op.request;
   const iovec* iov = request.iov;
@@ -174,13 +163,11 @@ void FileDevice::start_transfer(Op& op) {
     count = 1;
   }
   uint64_t at = request.offset_bytes + op.transferred;
-  io_uring_sqe* sqe = reactor_.prepare(op);
   if (request.op == IoOp::kRead) {
-    io_uring_prep_readv2(sqe, fd_, iov, count, at, 0);
+    reactor_.readv(op, fd_, iov, count, at);
   } else {
-    io_uring_prep_writev2(sqe, fd_, iov, count, at, request.fua ? RWF_DSYNC : 0);
+    reactor_.writev(op, fd_, iov, count, at, request.fua ? RWF_DSYNC : 0);
   }
-  io_uring_sqe_set_data(sqe, static_cast<UringOp*>(&op));
 }
 
 // A hole reads as zeroes and is durable as soon as the file's metadata is: with FUA a flush
@@ -193,10 +180,8 @@ void FileDevice::start_zeroing(Op& op) {
   if (zeroes_.size() == 0) zeroes_ = AlignedBuffer(kZeroesBytes);
   uint64_t left = std::min(request.length_bytes - op.transferred, kZeroesBytes);
   op.rest = {.iov_base = zeroes_.data(), .iov_len = left};
-  io_uring_sqe* sqe = reactor_.prepare(op);
-  io_uring_prep_writev2(sqe, fd_, &op.rest, 1, request.offset_bytes + op.transferred,
-                        request.fua ? RWF_DSYNC : 0);
-  io_uring_sqe_set_data(sqe, static_cast<UringOp*>(&op));
+  reactor_.writev(op, fd_, &op.rest, 1, request.offset_bytes + op.transferred,
+                  request.fua ? RWF_DSYNC : 0);
 }
 
 Status FileDevice::failed(const IoRequest& request, int number) const {
@@ -207,7 +192,7 @@ Status FileDevice::failed(const IoRequest& request, int number) const {
 
 void FileDevice::completed(Op& op, int32_t result) {
   IoRequest& request = *op.request;
-  if (result == -EINTR || result == -EAGAIN) return op.flushing ? start_flush(op) : start(op);
+  if (result == -EINTR || result == -EAGAIN) return reactor_.submit(op);
   if (request.op == IoOp::kWriteZeroes && !op.zero_by_writing) return zeroed_range(op, result);
   // Where holes cannot be made, a discard is a hint not taken.
   if (request.op == IoOp::kDiscard && result == -EOPNOTSUPP) result = 0;
@@ -231,7 +216,7 @@ void FileDevice::zeroed_range(Op& op, int32_t result) {
   }
   if (result == 0 && request.fua && !op.flushing) {
     op.flushing = true;
-    return start_flush(op);
+    return reactor_.fdatasync(op, fd_);
   }
   finish(op, result < 0 ? failed(request, -result) : Status());
 }

@@ -2,9 +2,7 @@
 #include "io/reactor.h"
 
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <sys/random.h>
-#include <sys/syscall.h>
 #include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
@@ -14,14 +12,13 @@
 #include <cstring>
 
 #include "base/units.h"
+#include "io/uring_engine.h"
 
 namespace bb::io {
 namespace {
 
 constexpr uint64_t kSpinNs = 100'000;
 constexpr uint32_t kSpinPenaltyMax = 1024;  // short waits
-constexpr unsigned kSubmissionEntries = 512;
-constexpr unsigned kCompletionEntries = 8192;
 
 uint64_t read_clock(clockid_t clock) {
   timespec ts{};
@@ -34,41 +31,16 @@ uint64_t read_clock(clockid_t clock) {
 Result<std::unique_ptr<Reactor>> Reactor::create() {
   uint64_t seed = 0;
   if (getrandom(&seed, sizeof seed, 0) != sizeof seed) seed = read_clock(CLOCK_MONOTONIC);
-  std::unique_ptr<Reactor> reactor(new Reactor(seed));
-  BB_TRY(reactor->init());
-  return reactor;
+  BB_ASSIGN(std::unique_ptr<UringEngine> engine, UringEngine::create());
+  UringEngine* uring = engine.get();
+  return std::unique_ptr<Reactor>(new Reactor(std::move(engine), uring, seed));
 }
 
-Status Reactor::init() {
-  io_uring_params params{};
-  params.cq_entries = kCompletionEntries;
-  // R_DISABLED: the thread that first runs the loop, not the one that made it, becomes the issuer.
-  params.flags = IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP | IORING_SETUP_R_DISABLED |
-                 IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
-                 IORING_SETUP_TASKRUN_FLAG;
-  int rc = io_uring_queue_init_params(kSubmissionEntries, &ring_, &params);
-  deferred_ = rc == 0;
-  if (rc == -EINVAL) {  // before Linux 6.1
-    params = {};
-    params.cq_entries = kCompletionEntries;
-    params.flags = IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP | IORING_SETUP_R_DISABLED;
-    rc = io_uring_queue_init_params(kSubmissionEntries, &ring_, &params);
-  }
-  if (rc < 0) {
-    return error(Code::k_not_supported,
-                 "io_uring cannot be set up: {} (errno {}); allow it in the sandbox, or set "
-                 "kernel.io_uring_disabled=0",
-                 std::strerror(-rc), -rc);
-  }
-  ring_made_ = true;
-  wake_fd_ = eventfd(0, EFD_CLOEXEC);
-  if (wake_fd_ < 0) return error(Code::k_internal, "eventfd: {}", std::strerror(errno));
-  return {};
-}
+Reactor::Reactor(std::unique_ptr<Engine> engine, UringEngine* uring, uint64_t seed)
+    : engine_(std::move(engine)), uring_(uring), prng_(seed) {}
 
 Reactor::~Reactor() {
-  if (ring_made_) io_uring_queue_exit(&ring_);
-  for (int fd : {wake_fd_, epoll_fd_, ring_event_fd_, timer_fd_}) {
+  for (int fd : {epoll_fd_, timer_fd_}) {
     if (fd >= 0) ::close(fd);
   }
 }
@@ -76,44 +48,49 @@ Reactor::~Reactor() {
 void Reactor::start() {
   if (started_) return;
   started_ = true;
-  // liburing 2.3 declares io_uring_enable_rings but does not export it.
-  long rc =
-      syscall(__NR_io_uring_register, ring_.ring_fd, IORING_REGISTER_ENABLE_RINGS, nullptr, 0);
-  BB_CHECK(rc == 0, "io_uring: enable: {}", std::strerror(errno));
-  wakeup_.reactor = this;
-  wakeup_.complete = [](UringOp* op, int32_t) {
-    static_cast<Wakeup*>(op)->reactor->wakeup_armed_ = false;
-  };
-  arm_wakeup();
-}
-
-void Reactor::arm_wakeup() {
-  if (wakeup_armed_) return;
-  wakeup_armed_ = true;
-  io_uring_sqe* sqe = prepare(wakeup_);
-  io_uring_prep_read(sqe, wake_fd_, &wake_buffer_, sizeof wake_buffer_, 0);
-  io_uring_sqe_set_data(sqe, &wakeup_);
+  engine_->start();
 }
 
 uint64_t Reactor::now_ns() const { return read_clock(CLOCK_MONOTONIC); }
 uint64_t Reactor::wall_ns() const { return read_clock(CLOCK_REALTIME); }
 
-io_uring_sqe* Reactor::prepare(UringOp& op) {
-  io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
-  while (sqe == nullptr) {  // the queue is full: hand over what is there
-    io_uring_submit(&ring_);
-    sqe = io_uring_get_sqe(&ring_);
-  }
-  std::memset(sqe, 0, sizeof *sqe);
-  io_uring_sqe_set_data(sqe, &op);
-  return sqe;
+void Reactor::accept(EngineOp& op, int fd, int flags) {
+  op.kind = EngineOp::Kind::kAccept;
+  op.fd = fd;
+  op.memory = nullptr;
+  op.flags = static_cast<uint32_t>(flags);
+  engine_->submit(op);
 }
 
-void Reactor::cancel(UringOp& op) {
-  static UringOp ignored{.complete = [](UringOp*, int32_t) {}};
-  io_uring_sqe* sqe = prepare(ignored);
-  io_uring_prep_cancel(sqe, &op, 0);
-  io_uring_sqe_set_data(sqe, &ignored);
+void Reactor::connect(EngineOp& op, int fd, const sockaddr* to, socklen_t length) {
+  op.kind = EngineOp::Kind::kConnect;
+  op.fd = fd;
+  op.memory = const_cast<sockaddr*>(to);
+  op.length = length;
+  engine_->submit(op);
+}
+
+void Reactor::readable(EngineOp& op, int fd) {
+  op.kind = EngineOp::Kind::kReadable;
+  op.fd = fd;
+  op.memory = nullptr;
+  engine_->submit(op);
+}
+
+void Reactor::fdatasync(EngineOp& op, int fd) {
+  op.kind = EngineOp::Kind::kFdatasync;
+  op.fd = fd;
+  op.memory = nullptr;
+  engine_->submit(op);
+}
+
+void Reactor::fallocate(EngineOp& op, int fd, int mode, uint64_t offset, uint64_t length) {
+  op.kind = EngineOp::Kind::kFallocate;
+  op.fd = fd;
+  op.flags = static_cast<uint32_t>(mode);
+  op.offset = offset;
+  op.length = length;
+  engine_->submit(op);
 }
 
 void Reactor::post_remote(Work& work) {
@@ -122,9 +99,7 @@ void Reactor::post_remote(Work& work) {
     work.next_remote = head;
   } while (!remote_.compare_exchange_weak(head, &work, std::memory_order_release,
                                           std::memory_order_relaxed));
-  if (head != nullptr) return;  // whoever came first has rung the bell
-  uint64_t one = 1;
-  [[maybe_unused]] ssize_t written = ::write(wake_fd_, &one, sizeof one);
+  if (head == nullptr) engine_->wake();  // else whoever came first has done it
 }
 
 void Reactor::take_remote() {
@@ -145,7 +120,7 @@ void Reactor::take_remote() {
 }
 
 void Reactor::run_ready() {
-  // Only what is there now: work that posts itself again must not starve the ring.
+  // Only what is there now: work that posts itself again must not starve the kernel.
   WorkList batch;
   batch.swap(ready_);
   while (!batch.empty()) {
@@ -161,38 +136,16 @@ void Reactor::fire_timers() {
   while (Timer* timer = timers_.pop_due(now)) timer->fire(timer);
 }
 
-void Reactor::reap() {
-  io_uring_cqe* cqes[256];
-  for (;;) {
-    unsigned count = io_uring_peek_batch_cqe(&ring_, cqes, 256);
-    if (count == 0) break;
-    for (unsigned i = 0; i < count; ++i) {
-      auto* op = static_cast<UringOp*>(io_uring_cqe_get_data(cqes[i]));
-      int32_t result = cqes[i]->res;
-      op->complete(op, result);
-    }
-    io_uring_cq_advance(&ring_, count);
-  }
-  if (!wakeup_armed_) arm_wakeup();
-}
-
 void Reactor::enter(bool wait) {
-  if (!wait) {
-    if (deferred_) {
-      io_uring_submit_and_get_events(&ring_);
-    } else {
-      io_uring_submit(&ring_);
-    }
-    return;
-  }
+  if (!wait) return engine_->flush();
   // Asleep, we would be woken at the cost of an interrupt, ours and the sender's: as long as what
   // we wait for comes soon, looking for it is cheaper for both. Idle, or on a core that the peer
   // needs, it is not: after each time in vain twice as many short waits are slept through, at
   // first.
   uint64_t started_ns = now_ns();
-  bool spun = deferred_ && last_wait_short_ && spin_skip_ == 0;
+  bool spun = engine_->may_spin() && last_wait_short_ && spin_skip_ == 0;
   bool came = spun && spin(started_ns);
-  if (!came) sleep();
+  if (!came) engine_->sleep(timers_.next_deadline_ns(), spun ? now_ns() : started_ns);
   last_wait_short_ = now_ns() - started_ns < kSpinNs;
   if (came) {  // on a shared core the peer sometimes runs in the middle of it, too
     spin_penalty_ = std::max(1u, spin_penalty_ / 2);
@@ -207,26 +160,11 @@ void Reactor::enter(bool wait) {
 bool Reactor::spin(uint64_t started_ns) {
   uint64_t until_ns = started_ns + kSpinNs;
   if (auto deadline = timers_.next_deadline_ns()) until_ns = std::min(until_ns, *deadline);
-  io_uring_submit(&ring_);
+  engine_->flush();
   do {
-    if (IO_URING_READ_ONCE(*ring_.sq.kflags) & IORING_SQ_TASKRUN) io_uring_get_events(&ring_);
-    if (io_uring_cq_ready(&ring_) > 0) return true;
+    if (engine_->look()) return true;
   } while (now_ns() < until_ns);
   return false;
-}
-
-void Reactor::sleep() {
-  io_uring_cqe* cqe = nullptr;
-  auto deadline = timers_.next_deadline_ns();
-  if (!deadline) {
-    io_uring_submit_and_wait(&ring_, 1);
-    return;
-  }
-  uint64_t now = now_ns();
-  uint64_t left = *deadline > now ? *deadline - now : 0;
-  __kernel_timespec ts{.tv_sec = static_cast<int64_t>(left / kNsPerSecond),
-                       .tv_nsec = static_cast<long long>(left % kNsPerSecond)};
-  io_uring_submit_and_wait_timeout(&ring_, &cqe, 1, &ts, nullptr);
 }
 
 // Waits first and works after, so that whoever drives the loop sees the outcome before the next
@@ -237,13 +175,10 @@ bool Reactor::run_once(bool wait) {
   BB_CHECK(!inside_, "the loop was entered from something it runs");
   inside_ = true;
   start();
-  if (ring_event_fd_ >= 0) {  // heard: silence the bell before looking, so that no ring is missed
-    uint64_t count = 0;
-    [[maybe_unused]] ssize_t got = ::read(ring_event_fd_, &count, sizeof count);
-  }
+  if (epoll_fd_ >= 0) engine_->heard();
   take_remote();  // only moves it to the ready queue
   enter(wait && ready_.empty());
-  reap();
+  engine_->reap();
   take_remote();
   fire_timers();
   run_ready();
@@ -258,8 +193,7 @@ void Reactor::run() {
 
 void Reactor::stop() {
   stopping_.store(true, std::memory_order_release);
-  uint64_t one = 1;
-  [[maybe_unused]] ssize_t written = ::write(wake_fd_, &one, sizeof one);
+  engine_->wake();
 }
 
 Result<int> Reactor::poll_fd() {
@@ -267,39 +201,35 @@ Result<int> Reactor::poll_fd() {
   if (epoll_fd_ >= 0) return epoll_fd_;
   Status made = make_poll_fd();
   if (made.ok()) return epoll_fd_;
-  for (int* fd : {&epoll_fd_, &ring_event_fd_, &timer_fd_}) {  // or half of it passes for a whole
+  for (int* fd : {&epoll_fd_, &timer_fd_}) {  // or half of it passes for a whole
     if (*fd >= 0) ::close(*fd);
     *fd = -1;
   }
   return made;
 }
 
-// Not the ring's own descriptor: with deferred completions the kernel does not wake its pollers,
-// but it does ring a registered eventfd.
 Status Reactor::make_poll_fd() {
+  BB_ASSIGN(int engine_fd, engine_->poll_fd());
   epoll_fd_ = epoll_create1(EPOLL_CLOEXEC);
   timer_fd_ = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-  ring_event_fd_ = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);  // 1: look once at what came before
-  if (epoll_fd_ < 0 || timer_fd_ < 0 || ring_event_fd_ < 0) {
+  if (epoll_fd_ < 0 || timer_fd_ < 0) {
     return error(Code::k_internal, "descriptors to poll: {}", std::strerror(errno));
   }
-  for (int fd : {ring_event_fd_, timer_fd_}) {
+  for (int fd : {engine_fd, timer_fd_}) {
     epoll_event event{.events = EPOLLIN, .data = {.fd = fd}};
     if (epoll_ctl(epoll_fd_, EPOLL_CTL_ADD, fd, &event) != 0) {
       return error(Code::k_internal, "epoll_ctl: {}", std::strerror(errno));
     }
   }
-  int rc = io_uring_register_eventfd(&ring_, ring_event_fd_);  // last: nothing has to undo it
-  if (rc < 0) return error(Code::k_internal, "io_uring: register eventfd: {}", std::strerror(-rc));
   prepare_poll();
   return {};
 }
 
 void Reactor::prepare_poll() {
-  io_uring_submit(&ring_);
+  engine_->flush();
   if (timer_fd_ < 0) return;
   uint64_t deadline = timers_.next_deadline_ns().value_or(0);
-  if (!ready_.empty() || io_uring_cq_ready(&ring_) > 0) deadline = 1;  // long ago: readable at once
+  if (!ready_.empty() || engine_->look()) deadline = 1;  // long ago: readable at once
   if (deadline == poll_deadline_ns_) return;
   itimerspec spec{};
   spec.it_value.tv_sec = static_cast<time_t>(deadline / kNsPerSecond);

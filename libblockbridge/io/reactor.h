@@ -1,22 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <liburing.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
 
 #include <atomic>
 #include <memory>
 
 #include "base/status.h"
+#include "io/engine.h"
 #include "io/loop.h"
 
 namespace bb::io {
 
-// One operation on the ring: lives in its waiter; `complete` runs exactly once.
-struct UringOp {
-  void (*complete)(UringOp* op, int32_t result) = nullptr;
-};
+class UringEngine;
 
-// The real loop: single-threaded, on one io_uring. Sleeps in the kernel when nothing is to do.
+// The real loop: single-threaded, on one engine. Sleeps in the kernel when nothing is to do.
 // Created anywhere; the first thread that calls run(), run_once() or poll_fd() owns it from then
 // on.
 class Reactor final : public Loop {
@@ -47,48 +46,107 @@ class Reactor final : public Loop {
   Result<int> poll_fd();
   void prepare_poll();
 
-  // A free submission entry, bound to `op`; submitted with all others before the loop sleeps.
-  io_uring_sqe* prepare(UringOp& op);
-  void cancel(UringOp& op);  // asks; op still completes, with -ECANCELED or what it had
+  // Operations: each says in `op` what is to be done and hands it to the engine, which tells the
+  // kernel of all of them together, before the loop waits. What `op` points to stays until it
+  // completes.
+  void submit(EngineOp& op) { engine_->submit(op); }  // as it is: once more
+  void cancel(EngineOp& op) { engine_->cancel(op); }
+  void close(int fd) { engine_->close(fd); }  // what operations were submitted for
+
+  void recv(EngineOp& op, int fd, const iovec& into);
+  void recvmsg(EngineOp& op, int fd, msghdr* message);
+  void send(EngineOp& op, int fd, const iovec& from, int flags);
+  void sendmsg(EngineOp& op, int fd, msghdr* message, int flags);
+  void accept(EngineOp& op, int fd, int flags);
+  void connect(EngineOp& op, int fd, const sockaddr* to, socklen_t length);
+  void readable(EngineOp& op, int fd);  // completes when there is something to read
+  void readv(EngineOp& op, int fd, const iovec* iov, uint32_t count, uint64_t offset);
+  void writev(EngineOp& op, int fd, const iovec* iov, uint32_t count, uint64_t offset, int flags);
+  void fdatasync(EngineOp& op, int fd);
+  void fallocate(EngineOp& op, int fd, int mode, uint64_t offset, uint64_t length);
+
+  // For entries of kinds that EngineOp does not know; null on another engine.
+  UringEngine* uring() { return uring_; }
 
  private:
-  explicit Reactor(uint64_t seed) : prng_(seed) {}
-  Status init();
+  Reactor(std::unique_ptr<Engine> engine, UringEngine* uring, uint64_t seed);
   void start();
   void take_remote();
   void run_ready();
   void fire_timers();
-  void reap();
   void enter(bool wait);
   bool spin(uint64_t started_ns);
-  void sleep();
-  void arm_wakeup();
   Status make_poll_fd();
 
-  struct Wakeup final : UringOp {
-    Reactor* reactor = nullptr;
-  };
-  io_uring ring_{};
-  bool ring_made_ = false;
+  std::unique_ptr<Engine> engine_;
+  UringEngine* uring_;
   bool started_ = false;
   bool inside_ = false;
-  bool deferred_ = false;  // completions appear only when we enter the kernel
   bool last_wait_short_ = false;
   uint32_t spin_skip_ = 0;
   uint32_t spin_penalty_ = 1;
-  int wake_fd_ = -1;
-  int epoll_fd_ = -1;
-  int ring_event_fd_ = -1;  // host-driven: the ring rings it when something completes
+  int epoll_fd_ = -1;  // host-driven: of the engine's descriptor and the timer
   int timer_fd_ = -1;
-  uint64_t wake_buffer_ = 0;
   uint64_t poll_deadline_ns_ = 0;
-  bool wakeup_armed_ = false;
-  Wakeup wakeup_;
   std::atomic<Work*> remote_{nullptr};
   std::atomic<bool> stopping_{false};
   WorkList ready_;
   TimerQueue timers_;
   Prng prng_;
 };
+
+inline void Reactor::recv(EngineOp& op, int fd, const iovec& into) {
+  op.kind = EngineOp::Kind::kRecv;
+  op.fd = fd;
+  op.memory = into.iov_base;
+  op.length = into.iov_len;
+  engine_->submit(op);
+}
+
+inline void Reactor::recvmsg(EngineOp& op, int fd, msghdr* message) {
+  op.kind = EngineOp::Kind::kRecvmsg;
+  op.fd = fd;
+  op.memory = message;
+  engine_->submit(op);
+}
+
+inline void Reactor::send(EngineOp& op, int fd, const iovec& from, int flags) {
+  op.kind = EngineOp::Kind::kSend;
+  op.fd = fd;
+  op.memory = from.iov_base;
+  op.length = from.iov_len;
+  op.flags = static_cast<uint32_t>(flags);
+  engine_->submit(op);
+}
+
+inline void Reactor::sendmsg(EngineOp& op, int fd, msghdr* message, int flags) {
+  op.kind = EngineOp::Kind::kSendmsg;
+  op.fd = fd;
+  op.memory = message;
+  op.flags = static_cast<uint32_t>(flags);
+  engine_->submit(op);
+}
+
+inline void Reactor::readv(EngineOp& op, int fd, const iovec* iov, uint32_t count,
+                           uint64_t offset) {
+  op.kind = EngineOp::Kind::kReadv;
+  op.fd = fd;
+  op.memory = const_cast<iovec*>(iov);
+  op.length = count;
+  op.offset = offset;
+  op.flags = 0;
+  engine_->submit(op);
+}
+
+inline void Reactor::writev(EngineOp& op, int fd, const iovec* iov, uint32_t count, uint64_t offset,
+                            int flags) {
+  op.kind = EngineOp::Kind::kWritev;
+  op.fd = fd;
+  op.memory = const_cast<iovec*>(iov);
+  op.length = count;
+  op.offset = offset;
+  op.flags = static_cast<uint32_t>(flags);
+  engine_->submit(op);
+}
 
 }  // namespace bb::io

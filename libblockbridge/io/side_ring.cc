@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "io/side_ring.h"
 
-#include <poll.h>
-
 #include <cerrno>
 #include <cstring>
 
@@ -12,7 +10,7 @@ SideRing::SideRing(Reactor& reactor) : reactor_(reactor) {
   submission_.ring = this;
   submission_.run = [](Work* work) { static_cast<Submission*>(work)->ring->submit(); };
   poll_.ring = this;
-  poll_.complete = [](UringOp* op, int32_t) {
+  poll_.complete = [](EngineOp* op, int32_t) {
     SideRing* self = static_cast<Poll*>(op)->ring;
     self->listening_ = false;
     self->reap();
@@ -72,9 +70,7 @@ void SideRing::submit() {
 void SideRing::listen() {
   if (listening_ || in_flight_ == 0) return;
   listening_ = true;
-  io_uring_sqe* sqe = reactor_.prepare(poll_);
-  io_uring_prep_poll_add(sqe, ring_.ring_fd, POLLIN);
-  io_uring_sqe_set_data(sqe, static_cast<UringOp*>(&poll_));
+  reactor_.readable(poll_, ring_.ring_fd);
 }
 
 void SideRing::reap() {

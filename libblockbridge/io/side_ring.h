@@ -41,7 +41,7 @@ class SideRing {
   struct Submission final : Work {
     SideRing* ring = nullptr;
   };
-  struct Poll final : UringOp {
+  struct Poll final : EngineOp {
     SideRing* ring = nullptr;
   };
 

@@ -26,7 +26,7 @@ struct StreamOp {
   const iovec* iov = nullptr;
   uint32_t iov_count = 0;
   Done done = nullptr;
-  alignas(16) std::byte scratch[128];
+  alignas(16) std::byte scratch[192];
 };
 
 // A reliable ordered stream of bytes: TCP, a Unix socket, or the simulator's. Belongs to one loop.

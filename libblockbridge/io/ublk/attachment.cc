@@ -44,6 +44,9 @@ Task<Result<std::unique_ptr<Attachment>>> Attachment::start(Context context, Dev
   if (context.reactor == nullptr || context.offload == nullptr) {
     co_return error(Code::k_not_supported, "ublk: there is no kernel in the simulator");
   }
+  if (context.reactor->uring() == nullptr) {
+    co_return error(Code::k_not_supported, "ublk: needs io_uring, and this runtime has epoll");
+  }
   if (options.queue_depth == 0 || options.queue_depth > kQueueDepthMax) {
     co_return error(Code::k_invalid_argument, "ublk: a queue depth of {} is not 1 to {}",
                     options.queue_depth, kQueueDepthMax);

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/units.h"
 #include "io/ublk/control.h"
+#include "io/uring_engine.h"
 
 namespace bb::io::ublk {
 namespace {
@@ -40,7 +41,7 @@ Queue::Queue(Reactor& reactor, Device& device, uint32_t device_id, Shape shape)
     tag.queue = this;
     tag.index = static_cast<uint16_t>(i);
     tag.inner.tag = &tag;
-    tag.complete = [](UringOp* op, int32_t result) {
+    tag.complete = [](EngineOp* op, int32_t result) {
       auto* self = static_cast<Tag*>(op);
       self->queue->on_command_done(*self, result);
     };
@@ -94,7 +95,7 @@ void Queue::command(Tag& tag, IoCommandOp op, int32_t result) {
   IoCommand what{.tag = tag.index,
                  .result = result,
                  .address = reinterpret_cast<uint64_t>(buffer_of(tag.index))};
-  io_uring_sqe* sqe = reactor_.prepare(tag);
+  io_uring_sqe* sqe = reactor_.uring()->prepare(tag);
   sqe->opcode = IORING_OP_URING_CMD;
   sqe->fd = fd_;
   sqe->cmd_op = static_cast<uint32_t>(op);

@@ -50,7 +50,7 @@ class Queue {
   struct Inner final : IoRequest {
     Tag* tag = nullptr;
   };
-  struct Tag final : UringOp {
+  struct Tag final : EngineOp {
     Queue* queue = nullptr;
     uint16_t index = 0;
     Request request;
