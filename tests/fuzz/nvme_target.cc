@@ -362,7 +362,7 @@ class Session {
   }
 
   void target(uint8_t more) {
-    Geometry geometry = test::fake_subsystem(kMemoryBytes).geometry;
+    Geometry geometry = test::fake_geometry(kMemoryBytes);
     switch (more) {
       case 0:
         geometry.read_only = true;
@@ -386,7 +386,7 @@ class Session {
       default:
         break;
     }
-    (void)core_.update_geometry(test::kNqn, geometry);
+    (void)core_.update_geometry(test::kNqn, 1, geometry);
   }
 
   void reconnect(size_t which, Input& input, uint8_t more) {

@@ -5,6 +5,7 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -185,7 +186,7 @@ class FakeConnection final : public QueueHost {
       while (!held) {
         auto slot = queue.next_io();
         if (!slot) break;
-        queue.on_io_done(*slot, perform(queue.io(*slot)));
+        queue.on_io_done(*slot, perform(*slot));
         any = true;
       }
       if (std::vector<iovec>* iov = queue.outgoing()) {
@@ -206,13 +207,17 @@ class FakeConnection final : public QueueHost {
   uint64_t buffer_bytes = 0;
   uint64_t most_bytes = 0;
   int wakes = 0;
+  std::map<uint32_t, Buffer*> others;  // what namespaces beside the first hold
 
  private:
-  Code perform(const TargetIo& io) {
+  Code perform(uint16_t slot) {
+    const TargetIo& io = queue.io(slot);
     ios.push_back(io);
     if (fails != Code::k_ok) return fails;
-    BB_CHECK(io.offset_bytes + io.length_bytes <= memory_.size(), "an I/O beyond the device");
-    std::byte* at = memory_.data() + io.offset_bytes;
+    auto other = others.find(queue.name_space(slot).nsid);
+    Buffer& memory = other == others.end() ? memory_ : *other->second;
+    BB_CHECK(io.offset_bytes + io.length_bytes <= memory.size(), "an I/O beyond the device");
+    std::byte* at = memory.data() + io.offset_bytes;
     if (io.op == TargetOp::kRead) std::memcpy(io.data, at, io.length_bytes);
     if (io.op == TargetOp::kWrite) std::memcpy(at, io.data, io.length_bytes);
     if (io.op == TargetOp::kWriteZeroes || io.op == TargetOp::kDiscard) {
@@ -227,14 +232,16 @@ class FakeConnection final : public QueueHost {
   TargetQueue queue;
 };
 
+inline Geometry fake_geometry(size_t bytes) {
+  return {.block_count = bytes / 512,
+          .block_bytes = 512,
+          .physical_block_bytes = 4096,
+          .volatile_cache = true,
+          .discard = true};
+}
+
 inline SubsystemConfig fake_subsystem(size_t bytes) {
-  return {.nqn = kNqn,
-          .serial = "TEST",
-          .geometry = {.block_count = bytes / 512,
-                       .block_bytes = 512,
-                       .physical_block_bytes = 4096,
-                       .volatile_cache = true,
-                       .discard = true}};
+  return {.nqn = kNqn, .serial = "TEST", .namespaces = {{.geometry = fake_geometry(bytes)}}};
 }
 
 }  // namespace bb::io::nvme::test

@@ -24,6 +24,17 @@ Geometry geometry_of(const Device& device) {
           .discard = info.discard};
 }
 
+NamespaceConfig config_of(const NamespaceOptions& options) {
+  BB_CHECK(options.device != nullptr, "namespace {}: no device", options.nsid);
+  NamespaceConfig config{.nsid = options.nsid,
+                         .uuid = options.uuid,
+                         .device = options.device,
+                         .read_only = options.read_only,
+                         .geometry = geometry_of(*options.device)};
+  config.geometry.read_only = config.geometry.read_only || options.read_only;
+  return config;
+}
+
 }  // namespace
 
 Target::Target(Context context, TargetOptions options)
@@ -41,6 +52,7 @@ Target::Target(Context context, TargetOptions options)
 Target::~Target() { BB_CHECK(stopping_, "a target was destroyed without stop()"); }
 
 Result<std::unique_ptr<Target>> Target::create(Context context, TargetOptions options) {
+  BB_TRY(check_limits(options.limits));
   std::unique_ptr<Target> target(new Target(context, std::move(options)));
   Status status = target->listen();
   if (!status.ok()) {
@@ -119,30 +131,45 @@ void Target::keep_house() {
 }
 
 Status Target::add_subsystem(SubsystemOptions options) {
-  BB_CHECK(options.device != nullptr, "subsystem {}: no device", options.nqn);
   SubsystemConfig config{.nqn = std::move(options.nqn),
                          .serial = std::move(options.serial),
                          .model = std::move(options.model),
-                         .uuid = options.uuid,
                          .allowed_hosts = std::move(options.allowed_hosts),
                          .admission = options.admission,
-                         .device = options.device,
-                         .single_association = options.single_association,
-                         .geometry = geometry_of(*options.device)};
+                         .single_association = options.single_association};
   if (config.serial.empty()) {  // what is left of the uuid in twenty characters
-    std::string text = config.uuid.to_string();
+    std::string text = options.uuid.to_string();
     std::erase(text, '-');
     config.serial = text.substr(0, 20);
+  }
+  if (options.device != nullptr) {
+    config.namespaces.push_back(
+        config_of({.nsid = 1, .device = options.device, .uuid = options.uuid}));
+  }
+  for (const NamespaceOptions& one : options.namespaces) {
+    config.namespaces.push_back(config_of(one));
   }
   return core_.add_subsystem(std::move(config));
 }
 
-Status Target::update_subsystem(const std::string& nqn) {
-  auto found = core_.subsystems().find(nqn);
-  if (found == core_.subsystems().end()) {
-    return error(Code::k_not_found, "subsystem {}: is not published", nqn);
+Result<uint32_t> Target::add_namespace(const std::string& nqn, NamespaceOptions options) {
+  return core_.add_namespace(nqn, config_of(options));
+}
+
+Task<Status> Target::remove_namespace(std::string nqn, uint32_t nsid) {
+  BB_CO_ASSIGN(NamespaceRef removed, core_.remove_namespace(nqn, nsid));
+  while (removed->io_in_flight > 0) {
+    progress_.reset();
+    co_await progress_.wait();
   }
-  return core_.update_geometry(nqn, geometry_of(*found->second->config.device));
+  co_return Status();
+}
+
+Status Target::update_namespace(const std::string& nqn, uint32_t nsid) {
+  BB_ASSIGN(const Namespace* found, core_.find_namespace(nqn, nsid));
+  Geometry geometry = geometry_of(*found->device);
+  geometry.read_only = geometry.read_only || found->read_only;
+  return core_.update_geometry(nqn, nsid, geometry);
 }
 
 Task<void> Target::drained(std::function<bool(const TargetConnection&)> of) {
@@ -194,7 +221,7 @@ std::vector<ControllerStat> Target::controllers() const {
 
 Counters Target::counters(const std::string& nqn) const {
   auto found = core_.subsystems().find(nqn);
-  return found == core_.subsystems().end() ? Counters{} : found->second->counters;
+  return found == core_.subsystems().end() ? Counters{} : found->second->counters();
 }
 
 Task<void> Target::stop() {

@@ -19,10 +19,19 @@ struct TargetOptions {
   TargetLimits limits;
 };
 
+struct NamespaceOptions {
+  uint32_t nsid = 0;  // 0: the lowest that is free
+  Device* device =
+      nullptr;  // borrowed until remove_namespace, remove_subsystem or stop has returned
+  Uuid uuid;
+  bool read_only = false;  // to its hosts, whatever the device is
+};
+
 struct SubsystemOptions {
   std::string nqn;
-  Device* device = nullptr;  // borrowed until remove_subsystem or stop has returned
-  Uuid uuid;
+  Device* device = nullptr;  // namespace 1, borrowed likewise; null: see `namespaces`
+  Uuid uuid;                 // of namespace 1, and where `serial` comes from if that is empty
+  std::vector<NamespaceOptions> namespaces;  // beside `device`; more may follow
   std::string serial;
   std::string model = "Blockbridge";
   std::vector<std::string> allowed_hosts;  // NQNs; empty: any
@@ -44,20 +53,26 @@ struct ControllerStat {
   Counters counters;
 };
 
-// An NVMe/TCP target: publishes devices as subsystems of one namespace each, with a discovery
-// subsystem beside them. Belongs to one loop.
+// An NVMe/TCP target: publishes devices as namespaces of subsystems, with a discovery subsystem
+// beside them. Belongs to one loop.
 class Target {
  public:
-  // ALREADY_EXISTS when a port is in use, INVALID_ARGUMENT for a bad address.
+  // ALREADY_EXISTS when a port is in use, INVALID_ARGUMENT for a bad address or limit.
   static Result<std::unique_ptr<Target>> create(Context context, TargetOptions options);
   ~Target();
 
-  // INVALID_ARGUMENT, ALREADY_EXISTS (the NQN), NO_SPACE (the limit).
+  // INVALID_ARGUMENT, ALREADY_EXISTS (the NQN, an nsid), NO_SPACE (a limit).
   Status add_subsystem(SubsystemOptions options);
   // Returns once nothing of it reaches the device any more. NOT_FOUND.
   Task<Status> remove_subsystem(std::string nqn);
-  // The device's size changed: hosts are told to look again.
-  Status update_subsystem(const std::string& nqn);
+
+  // Namespaces come, go and change their size while hosts are connected: they are told. A device
+  // must take transfers as long as the first ones of its subsystem. Errors as of add_subsystem.
+  Result<uint32_t> add_namespace(const std::string& nqn, NamespaceOptions options);  // the nsid
+  // Returns once nothing of it reaches the device any more. NOT_FOUND.
+  Task<Status> remove_namespace(std::string nqn, uint32_t nsid);
+  // Looks at what its device says of itself now. NOT_FOUND, INVALID_ARGUMENT (other blocks).
+  Status update_namespace(const std::string& nqn, uint32_t nsid);
 
   // Cuts off the hosts that `which` chooses. Once it has returned, no command of theirs from before
   // reaches the device. They may connect again unless Admission refuses them.

@@ -13,6 +13,7 @@ void TargetQueue::answer(uint16_t index, NvmeStatus status, uint64_t result) {
   slot.state = State::kAnswering;
   slot.send_data = status == NvmeStatus::kSuccess && slot.to_host && slot.length_bytes > 0;
   count(slot);
+  slot.name_space.reset();
   if (!slot.send_data) give_data(slot);
   encode_answer(slot);
   if (!closing_) to_send_.push(index);
@@ -60,14 +61,11 @@ void TargetQueue::count(const TargetSlot& slot) {
   }
   if (queue_id_ == 0) return;
   auto opcode = static_cast<IoOpcode>(slot.sqe.opcode);
-  for (Counters* to : {&controller_->counters, &controller_->subsystem()->counters}) {
-    if (opcode == IoOpcode::kRead || opcode == IoOpcode::kCompare) {
-      ++to->reads;
-      to->read_bytes += slot.length_bytes;
-    } else if (opcode == IoOpcode::kWrite) {
-      ++to->writes;
-      to->written_bytes += slot.length_bytes;
-    }
+  bool reads = opcode == IoOpcode::kRead || opcode == IoOpcode::kCompare;
+  if (!reads && opcode != IoOpcode::kWrite) return;
+  for (Counters* to : {&controller_->counters, &slot.name_space->counters}) {
+    ++(reads ? to->reads : to->writes);
+    (reads ? to->read_bytes : to->written_bytes) += slot.length_bytes;
   }
 }
 

@@ -27,8 +27,8 @@ ConnectAnswer bad_data(uint16_t at) {
 
 ConnectAnswer TargetCore::admit(const Subsystem& subsystem, const HostIdentity& host) const {
   if (!subsystem.allows(host.host_nqn)) return refuse(NvmeStatus::kConnectInvalidHost);
-  if (subsystem.config.admission == nullptr) return {};
-  Status status = subsystem.config.admission->admit(host);
+  if (subsystem.config().admission == nullptr) return {};
+  Status status = subsystem.config().admission->admit(host);
   if (status.ok()) return {};
   bool later = status.code() == Code::k_busy || status.code() == Code::k_unavailable ||
                status.code() == Code::k_timed_out;
@@ -62,7 +62,7 @@ ConnectAnswer TargetCore::connect_admin(TargetQueue& queue, const ConnectCommand
     ConnectAnswer admitted = admit(*subsystem, data.host);
     if (admitted.status != NvmeStatus::kSuccess) return admitted;
   }
-  if (subsystem != nullptr && subsystem->config.single_association &&
+  if (subsystem != nullptr && subsystem->config().single_association &&
       !replace_association(*subsystem, data.host)) {
     waiting_.push_back(&queue);
     return {.later = true};
@@ -84,7 +84,7 @@ ConnectAnswer TargetCore::connect_admin(TargetQueue& queue, const ConnectCommand
 
 // Ends what the host had here. False while commands of that are with the device.
 bool TargetCore::replace_association(const Subsystem& subsystem, const HostIdentity& host) {
-  const std::string& nqn = subsystem.config.nqn;
+  const std::string& nqn = subsystem.nqn();
   end_controllers([&](const Controller& one) { return one.nqn() == nqn && one.host() == host; },
                   "the host connected anew");
   return std::none_of(leftovers_.begin(), leftovers_.end(),

@@ -85,7 +85,6 @@ void TargetConnection::note_host() {
   Controller* controller = queue_.controller();
   nqn_ = controller->nqn();
   host_ = controller->host();
-  if (!controller->discovery()) device_ = controller->subsystem()->config.device;
   if (queue_.queue_id() == 0) {
     log_info("{}: host {} connected to {} -> controller {}, digests {}{}", peer(), host_.host_nqn,
              nqn_, controller->id(), queue_.digests().header ? "header " : "",
@@ -130,12 +129,14 @@ void TargetConnection::submit(uint16_t slot) {
     Io* done = static_cast<Io*>(request);
     done->owner->on_io_done(done->slot, status);
   };
-  device_->submit(io);
+  queue_.name_space(slot).device->submit(io);
 }
 
 void TargetConnection::on_io_done(uint16_t slot, const Status& status) {
   if (!status.ok()) log_debug("{}: {} -> reported to the host", peer(), status.to_string());
+  bool watched = queue_.name_space(slot).removed;
   queue_.on_io_done(slot, status.code());
+  if (watched) progress_.set();
   if (!pumping_) schedule();  // later, so that completions that come together are sent together
 }
 

@@ -73,7 +73,6 @@ class TargetConnection final : QueueHost {
   TargetQueue queue_;
   std::unique_ptr<std::byte, Free> receive_;
   std::unique_ptr<Io[]> ios_;
-  Device* device_ = nullptr;
   std::string nqn_;
   HostIdentity host_;
   uint64_t started_ns_;

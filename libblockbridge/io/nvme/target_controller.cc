@@ -24,7 +24,7 @@ Controller::Controller(TargetCore& core, std::shared_ptr<Subsystem> subsystem, H
 
 const std::string& Controller::nqn() const {
   static const std::string discovery_nqn(kDiscoveryNqn);
-  return discovery() ? discovery_nqn : subsystem_->config.nqn;
+  return discovery() ? discovery_nqn : subsystem_->nqn();
 }
 
 AdminReply Controller::property_get(const Sqe& sqe) const {
@@ -92,8 +92,13 @@ void Controller::note_error(const ErrorEntry& entry) {
   if (errors_.size() > kErrorEntries) errors_.erase(errors_.begin());
 }
 
+void Controller::on_namespace_changed(uint32_t nsid) {
+  auto at = std::lower_bound(changed_namespaces_.begin(), changed_namespaces_.end(), nsid);
+  if (at == changed_namespaces_.end() || *at != nsid) changed_namespaces_.insert(at, nsid);
+  raise_event(EventKind::kNamespaceChanged);
+}
+
 void Controller::raise_event(EventKind kind) {
-  if (kind == EventKind::kNamespaceChanged) changed_namespaces_ = {1};
   events_.raise(kind);
   if (!queues.empty() && queues[0] != nullptr) queues[0]->deliver_events();
 }

@@ -54,6 +54,7 @@ class Controller {
   bool expired(uint64_t now_ns) const;
   void note_error(const ErrorEntry& entry);
   void raise_event(EventKind kind);
+  void on_namespace_changed(uint32_t nsid);
   bool take_event(uint32_t* event) { return events_.take(event); }
 
   std::vector<TargetQueue*> queues;  // by queue id; null where none is connected
@@ -64,7 +65,7 @@ class Controller {
 
  private:
   ControllerInfo info() const;
-  NamespaceInfo namespace_info() const;
+  AdminReply identify_namespace(IdentifyCns cns, uint32_t nsid) const;
   bool log_page(LogId id, LogData* data);
   void reset();
 
@@ -78,8 +79,8 @@ class Controller {
   uint64_t heard_ns_ = 0;
   uint32_t temperature_threshold_ = 0xffff;
   ControllerEvents events_;
-  std::vector<uint32_t> changed_namespaces_;
-  std::vector<ErrorEntry> errors_;  // newest last
+  std::vector<uint32_t> changed_namespaces_;  // ascending; since the log page was last read
+  std::vector<ErrorEntry> errors_;            // newest last
   uint64_t error_count_ = 0;
 };
 

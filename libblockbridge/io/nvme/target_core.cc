@@ -9,15 +9,6 @@ namespace bb::io::nvme {
 
 Status TargetCore::add_subsystem(SubsystemConfig config) {
   BB_TRY(check_nqn(config.nqn).with_context("subsystem"));
-  const Geometry& geometry = config.geometry;
-  if (geometry.block_count == 0 || (geometry.block_bytes != 512 && geometry.block_bytes != 4096) ||
-      geometry.transfer_max_bytes < 8192) {
-    return error(Code::k_invalid_argument,
-                 "subsystem {}: {} blocks of {} bytes with transfers of {}: needed are blocks of "
-                 "512 or 4096 bytes and transfers of at least 8192",
-                 config.nqn, geometry.block_count, geometry.block_bytes,
-                 geometry.transfer_max_bytes);
-  }
   if (config.nqn == kDiscoveryNqn || subsystems_.contains(config.nqn)) {
     return error(Code::k_already_exists, "subsystem {}: is published already", config.nqn);
   }
@@ -25,39 +16,76 @@ Status TargetCore::add_subsystem(SubsystemConfig config) {
     return error(Code::k_no_space, "subsystem {}: {} are published, that is the limit", config.nqn,
                  subsystems_.size());
   }
-  auto subsystem = std::make_shared<Subsystem>();
-  subsystem->config = std::move(config);
-  std::string nqn = subsystem->config.nqn;
+  std::vector<NamespaceConfig> first = std::exchange(config.namespaces, {});
+  auto subsystem = std::make_shared<Subsystem>(std::move(config));
+  for (NamespaceConfig& one : first) {
+    Result<uint32_t> added = subsystem->add(std::move(one), limits_);
+    if (!added.ok()) return added.status();
+  }
+  subsystem->settle(limits_);
+  std::string nqn = subsystem->nqn();
   subsystems_.emplace(std::move(nqn), std::move(subsystem));
   discovery_changed();
   return {};
 }
 
 Status TargetCore::remove_subsystem(const std::string& nqn) {
-  auto found = subsystems_.find(nqn);
-  if (found == subsystems_.end()) {
-    return error(Code::k_not_found, "subsystem {}: is not published", nqn);
-  }
-  Subsystem* subsystem = found->second.get();
+  BB_ASSIGN(Subsystem * subsystem, find(nqn));
   end_controllers([subsystem](const Controller& c) { return c.subsystem() == subsystem; },
                   "the subsystem was removed");
-  subsystems_.erase(found);
+  subsystems_.erase(nqn);
   discovery_changed();
   return {};
 }
 
-Status TargetCore::update_geometry(const std::string& nqn, const Geometry& geometry) {
+Result<Subsystem*> TargetCore::find(const std::string& nqn) const {
   auto found = subsystems_.find(nqn);
-  if (found == subsystems_.end()) {
-    return error(Code::k_not_found, "subsystem {}: is not published", nqn);
+  if (found != subsystems_.end()) return found->second.get();
+  return error(Code::k_not_found, "subsystem {}: is not published", nqn);
+}
+
+Result<uint32_t> TargetCore::add_namespace(const std::string& nqn, NamespaceConfig config) {
+  BB_ASSIGN(Subsystem * subsystem, find(nqn));
+  BB_ASSIGN(uint32_t nsid, subsystem->add(std::move(config), limits_));
+  namespace_changed(*subsystem, nsid);
+  return nsid;
+}
+
+Result<const Namespace*> TargetCore::find_namespace(const std::string& nqn, uint32_t nsid) const {
+  BB_ASSIGN(Subsystem * subsystem, find(nqn));
+  const Namespace* found = subsystem->find(nsid);
+  if (found != nullptr) return found;
+  return error(Code::k_not_found, "subsystem {}: has no namespace {}", nqn, nsid);
+}
+
+Result<NamespaceRef> TargetCore::remove_namespace(const std::string& nqn, uint32_t nsid) {
+  BB_ASSIGN(Subsystem * subsystem, find(nqn));
+  BB_TRY(find_namespace(nqn, nsid).status());
+  NamespaceRef removed = subsystem->remove(nsid);
+  namespace_changed(*subsystem, nsid);
+  return removed;
+}
+
+Status TargetCore::update_geometry(const std::string& nqn, uint32_t nsid,
+                                   const Geometry& geometry) {
+  BB_ASSIGN(Subsystem * subsystem, find(nqn));
+  BB_TRY(find_namespace(nqn, nsid).status());
+  Namespace* found = subsystem->find(nsid);
+  std::string what = fmt::format("subsystem {}: namespace {}", nqn, nsid);
+  BB_TRY(check_geometry(geometry).with_context(what));
+  if (geometry.block_bytes != found->geometry.block_bytes) {
+    return error(Code::k_invalid_argument, "{}: its blocks of {} bytes cannot become blocks of {}",
+                 what, found->geometry.block_bytes, geometry.block_bytes);
   }
-  found->second->config.geometry = geometry;
-  for (const auto& controller : controllers_) {
-    if (controller->subsystem() == found->second.get()) {
-      controller->raise_event(EventKind::kNamespaceChanged);
-    }
-  }
+  found->geometry = geometry;
+  namespace_changed(*subsystem, nsid);
   return {};
+}
+
+void TargetCore::namespace_changed(const Subsystem& subsystem, uint32_t nsid) {
+  for (const auto& controller : controllers_) {
+    if (controller->subsystem() == &subsystem) controller->on_namespace_changed(nsid);
+  }
 }
 
 void TargetCore::discovery_changed() {
@@ -68,7 +96,7 @@ void TargetCore::discovery_changed() {
 }
 
 void TargetCore::left_behind(TargetQueue& queue, const Controller& controller) {
-  if (controller.discovery() || !controller.subsystem()->config.single_association) return;
+  if (controller.discovery() || !controller.subsystem()->config().single_association) return;
   leftovers_.push_back({.queue = &queue, .nqn = controller.nqn(), .host = controller.host()});
 }
 

@@ -32,7 +32,13 @@ class TargetCore {
   // INVALID_ARGUMENT, ALREADY_EXISTS, NO_SPACE with the limit.
   Status add_subsystem(SubsystemConfig config);
   Status remove_subsystem(const std::string& nqn);  // its controllers end; NOT_FOUND
-  Status update_geometry(const std::string& nqn, const Geometry& geometry);
+  // Their hosts are told to look. As Subsystem::add; the nsid comes back.
+  Result<uint32_t> add_namespace(const std::string& nqn, NamespaceConfig config);
+  // Nothing new of it reaches its device; what is there is counted in io_in_flight. NOT_FOUND.
+  Result<NamespaceRef> remove_namespace(const std::string& nqn, uint32_t nsid);
+  // NOT_FOUND, INVALID_ARGUMENT: the blocks must stay as large as they are.
+  Status update_geometry(const std::string& nqn, uint32_t nsid, const Geometry& geometry);
+  Result<const Namespace*> find_namespace(const std::string& nqn, uint32_t nsid) const;
   const std::map<std::string, std::shared_ptr<Subsystem>>& subsystems() const {
     return subsystems_;
   }
@@ -64,6 +70,8 @@ class TargetCore {
   bool replace_association(const Subsystem& subsystem, const HostIdentity& host);
   uint16_t free_id();
   void discovery_changed();
+  void namespace_changed(const Subsystem& subsystem, uint32_t nsid);
+  Result<Subsystem*> find(const std::string& nqn) const;
 
   TargetLimits limits_;
   DigestPolicy policy_;

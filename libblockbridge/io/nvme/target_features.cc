@@ -37,7 +37,7 @@ AdminReply Controller::get_features(const Sqe& sqe) const {
     case FeatureId::kTemperatureThreshold:
       return {.result = temperature_threshold_};
     case FeatureId::kVolatileWriteCache:
-      if (discovery() || !subsystem_->config.geometry.volatile_cache) break;
+      if (discovery() || !subsystem_->volatile_cache()) break;
       return {.result = 1};
     case FeatureId::kNumberOfQueues:
       if (discovery()) break;
@@ -72,7 +72,7 @@ AdminReply Controller::set_features(const Sqe& sqe) {
       temperature_threshold_ = sqe.cdw11;
       return {};
     case FeatureId::kVolatileWriteCache:  // the cache is the device's own
-      if (discovery() || !subsystem_->config.geometry.volatile_cache) break;
+      if (discovery() || !subsystem_->volatile_cache()) break;
       return (sqe.cdw11 & 1) != 0 ? AdminReply{} : refusal(NvmeStatus::kFeatureNotChangeable);
     case FeatureId::kNumberOfQueues: {
       if (discovery()) break;

@@ -21,31 +21,22 @@ ControllerInfo Controller::info() const {
     info.command_max = limits.io_queue_depth;  // Linux warns of less, whatever the admin queue's
     return info;
   }
-  const SubsystemConfig& config = subsystem_->config;
+  const SubsystemConfig& config = subsystem_->config();
   info.serial = config.serial;
   info.model = config.model;
   info.firmware = config.firmware;
   info.async_events = kEventConfigNamespace;
-  info.transfer_max_bytes = subsystem_->transfer_max_bytes(limits);
+  info.transfer_max_bytes = subsystem_->transfer_max_bytes();
   info.command_max = limits.io_queue_depth;
-  info.namespace_max = 1;
+  info.namespace_max = limits.namespaces;
   info.optional_commands = static_cast<uint16_t>(
-      kOncsCompare | kOncsWriteZeroes | (config.geometry.discard ? kOncsDatasetManagement : 0));
-  info.volatile_cache = config.geometry.volatile_cache;
+      kOncsCompare | kOncsWriteZeroes | (subsystem_->discards() ? kOncsDatasetManagement : 0));
+  info.volatile_cache = subsystem_->volatile_cache();
   info.capsule_bytes = static_cast<uint32_t>(kSqeBytes) + limits.capsule_data_bytes;
   return info;
 }
 
-NamespaceInfo Controller::namespace_info() const {
-  const Geometry& geometry = subsystem_->config.geometry;
-  return {.block_count = geometry.block_count,
-          .block_bytes = geometry.block_bytes,
-          .physical_block_bytes = geometry.physical_block_bytes,
-          .read_only = geometry.read_only,
-          .deallocate = geometry.discard,
-          .uuid = subsystem_->config.uuid};
-}
-
+// NVMe base 2.0, 5.17: what the controller says of itself and of its namespaces.
 AdminReply Controller::identify(const Sqe& sqe) const {
   AdminReply reply;
   reply.data.resize(kIdentifyBytes);
@@ -55,41 +46,52 @@ AdminReply Controller::identify(const Sqe& sqe) const {
     return reply;
   }
   if (discovery()) return refusal(NvmeStatus::kInvalidField);
-  bool known = sqe.nsid == 1;
   bool nvm = (sqe.cdw11 >> 24) == 0;  // CSI
   switch (cns) {
-    case IdentifyCns::kController:
-      break;
-    case IdentifyCns::kNamespace:
-      if (!known) return refusal(NvmeStatus::kInvalidNamespace);
-      namespace_info().encode(reply.data);
-      break;
     case IdentifyCns::kCommandSetActiveNamespaces:
-      if (!nvm) return refusal(NvmeStatus::kInvalidField);
+      if (!nvm) break;
       [[fallthrough]];
     case IdentifyCns::kActiveNamespaces:
       if (sqe.nsid >= 0xfffffffe) return refusal(NvmeStatus::kInvalidNamespace);
-      encode_namespace_list(reply.data, {1}, sqe.nsid);
-      break;
-    case IdentifyCns::kNamespaceDescriptors:
-      if (!known) return refusal(NvmeStatus::kInvalidNamespace);
-      NamespaceDescriptors{.uuid = subsystem_->config.uuid}.encode(reply.data);
-      break;
-    case IdentifyCns::kCommandSetNamespace:
-      if (!nvm) return refusal(NvmeStatus::kInvalidField);
-      if (!known) return refusal(NvmeStatus::kInvalidNamespace);
-      break;  // all zero: no protection information
+      encode_namespace_list(reply.data, subsystem_->nsids(), sqe.nsid);
+      return reply;
     case IdentifyCns::kCommandSetController:
-      if (!nvm) return refusal(NvmeStatus::kInvalidField);
-      break;  // all zero: no limits but MDTS
+      if (!nvm) break;
+      return reply;  // all zero: no limits but MDTS
+    case IdentifyCns::kCommandSetNamespace:
+      if (!nvm) break;
+      [[fallthrough]];
+    case IdentifyCns::kNamespace:
+    case IdentifyCns::kNamespaceDescriptors:
     case IdentifyCns::kIndependentNamespace:
-      if (!known) return refusal(NvmeStatus::kInvalidNamespace);
-      namespace_info().encode_independent(reply.data);
-      break;
+      return identify_namespace(cns, sqe.nsid);
     default:
-      return refusal(NvmeStatus::kInvalidField);
+      break;
   }
-  return reply;
+  return refusal(NvmeStatus::kInvalidField);
+}
+
+AdminReply Controller::identify_namespace(IdentifyCns cns, uint32_t nsid) const {
+  if (nsid == 0 || nsid > core_.limits().namespaces) return refusal(NvmeStatus::kInvalidNamespace);
+  AdminReply reply;
+  reply.data.resize(kIdentifyBytes);
+  const Namespace* found = subsystem_->find(nsid);
+  if (found == nullptr) {  // 3.2.1.4: of one that is not active, all is zero
+    if (cns != IdentifyCns::kNamespaceDescriptors) return reply;
+    return refusal(NvmeStatus::kInvalidNamespace);
+  }
+  NamespaceInfo info{.block_count = found->geometry.block_count,
+                     .block_bytes = found->geometry.block_bytes,
+                     .physical_block_bytes = found->geometry.physical_block_bytes,
+                     .read_only = found->geometry.read_only,
+                     .deallocate = found->geometry.discard,
+                     .uuid = found->uuid};
+  if (cns == IdentifyCns::kNamespace) info.encode(reply.data);
+  if (cns == IdentifyCns::kIndependentNamespace) info.encode_independent(reply.data);
+  if (cns == IdentifyCns::kNamespaceDescriptors) {
+    NamespaceDescriptors{.uuid = found->uuid}.encode(reply.data);
+  }
+  return reply;  // kCommandSetNamespace: all zero, no protection information
 }
 
 }  // namespace bb::io::nvme

@@ -6,29 +6,49 @@
 #include "io/nvme/target_queue.h"
 
 namespace bb::io::nvme {
+namespace {
+
+// More than one I/O, each set up when the one before has ended.
+bool is_stepwise(const Sqe& sqe) {
+  return sqe.opcode == static_cast<uint8_t>(IoOpcode::kDatasetManagement) || flushes_all(sqe);
+}
+
+}  // namespace
 
 void TargetQueue::execute_io(uint16_t index) {
   TargetSlot& slot = slots_[index];
   slot.state = State::kIo;
   slot.io.data = slot.data;
-  auto opcode = static_cast<IoOpcode>(slot.sqe.opcode);
-  if (opcode == IoOpcode::kCompare) {
+  if (static_cast<IoOpcode>(slot.sqe.opcode) == IoOpcode::kCompare) {
     slot.compare = host_.take_buffer(slot.capacity_bytes);
     slot.io.data = slot.compare;
   }
-  if (opcode == IoOpcode::kDatasetManagement) {
-    NvmeStatus status = next_discard(slot);
-    bool nothing = slot.dsm_next == slot.dsm_count && slot.io.length_bytes == 0;
-    if (status != NvmeStatus::kSuccess || nothing) return answer(index, status);
+  if (is_stepwise(slot.sqe)) {
+    bool more = false;
+    NvmeStatus status = next_step(slot, &more);
+    if (!more) return answer(index, status);
   }
   io_ready_.push(index);
 }
 
-// Sets up the next range that is not empty. Ranges that are not to be deallocated are hints.
-NvmeStatus TargetQueue::next_discard(TargetSlot& slot) {
-  const Geometry& geometry = controller_->subsystem()->config.geometry;
-  slot.io = {.op = TargetOp::kDiscard};
-  if ((slot.sqe.cdw11 & kDsmDeallocate) == 0) slot.dsm_next = slot.dsm_count;
+NvmeStatus TargetQueue::next_step(TargetSlot& slot, bool* more) {
+  if (slot.sqe.opcode != static_cast<uint8_t>(IoOpcode::kFlush)) return next_discard(slot, more);
+  *more = next_flush(slot);
+  return NvmeStatus::kSuccess;
+}
+
+bool TargetQueue::next_flush(TargetSlot& slot) {
+  uint32_t after = slot.name_space == nullptr ? 0 : slot.name_space->nsid;
+  slot.name_space = controller_->subsystem()->next(after + 1);
+  return slot.name_space != nullptr;
+}
+
+// Sets up the next range that is not empty. Ranges that are not to be deallocated are hints, and so
+// is all to a device that frees nothing.
+NvmeStatus TargetQueue::next_discard(TargetSlot& slot, bool* more) {
+  const Geometry& geometry = slot.name_space->geometry;
+  *more = false;
+  if ((slot.sqe.cdw11 & kDsmDeallocate) == 0 || !geometry.discard) slot.dsm_next = slot.dsm_count;
   while (slot.dsm_next < slot.dsm_count) {
     const std::byte* range = slot.data + slot.dsm_next++ * kDsmRangeBytes;
     uint64_t blocks = load_le<uint32_t>(range + 4);
@@ -37,17 +57,28 @@ NvmeStatus TargetQueue::next_discard(TargetSlot& slot) {
       return final_status(NvmeStatus::kLbaOutOfRange);
     }
     if (blocks == 0) continue;
-    slot.io.offset_bytes = first * geometry.block_bytes;
-    slot.io.length_bytes = blocks * geometry.block_bytes;
+    slot.io = {.op = TargetOp::kDiscard,
+               .offset_bytes = first * geometry.block_bytes,
+               .length_bytes = blocks * geometry.block_bytes};
+    *more = true;
     break;
   }
   return NvmeStatus::kSuccess;
 }
 
 std::optional<uint16_t> TargetQueue::next_io() {
-  if (closing_ || io_ready_.empty()) return std::nullopt;
-  ++io_in_flight_;
-  return io_ready_.pop();
+  while (!closing_ && !io_ready_.empty()) {
+    uint16_t index = io_ready_.pop();
+    Namespace& of = *slots_[index].name_space;
+    if (of.removed) {
+      answer(index, no_namespace(of.nsid));
+      continue;
+    }
+    ++of.io_in_flight;
+    ++io_in_flight_;
+    return index;
+  }
+  return std::nullopt;
 }
 
 void TargetQueue::on_io_done(uint16_t index, Code code) {
@@ -55,6 +86,7 @@ void TargetQueue::on_io_done(uint16_t index, Code code) {
   --io_in_flight_;
   TargetSlot& slot = slots_[index];
   BB_CHECK(slot.state == State::kIo, "slot {} was not with the device", index);
+  --slot.name_space->io_in_flight;
   auto opcode = static_cast<IoOpcode>(slot.sqe.opcode);
   bool reads = opcode == IoOpcode::kRead || opcode == IoOpcode::kCompare;
   NvmeStatus status = nvme_status_of(code, reads);
@@ -62,9 +94,10 @@ void TargetQueue::on_io_done(uint16_t index, Code code) {
     if (io_in_flight_ == 0) core_.came_back(*this);
     return answer(index, status);
   }
-  if (status == NvmeStatus::kSuccess && opcode == IoOpcode::kDatasetManagement) {
-    status = next_discard(slot);
-    if (status == NvmeStatus::kSuccess && slot.io.length_bytes > 0) return io_ready_.push(index);
+  if (status == NvmeStatus::kSuccess && is_stepwise(slot.sqe)) {
+    bool more = false;
+    status = next_step(slot, &more);
+    if (more) return io_ready_.push(index);
   }
   if (status == NvmeStatus::kSuccess && opcode == IoOpcode::kCompare &&
       std::memcmp(slot.data, slot.compare, slot.length_bytes) != 0) {

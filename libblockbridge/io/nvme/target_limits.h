@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "base/status.h"
+
 namespace bb::io::nvme {
 
 enum class DigestPolicy : uint8_t { kAllow, kRequire, kOff };
@@ -16,6 +18,7 @@ struct TargetLimits {
   uint32_t controllers = 256;  // of the target
   uint32_t connections = 1024;
   uint32_t subsystems = 1024;
+  uint32_t namespaces = 1024;  // of one subsystem: the highest nsid
   uint32_t capsule_data_bytes = 8192;
   uint32_t h2c_data_bytes = 128 * 1024;
   uint32_t transfer_bytes = 1u << 20;      // MDTS
@@ -23,5 +26,8 @@ struct TargetLimits {
   uint64_t handshake_ns = 10'000'000'000;  // until Connect has succeeded
   uint64_t keep_alive_grace_ns = 1'000'000'000;
 };
+
+// INVALID_ARGUMENT names the limit and what it may be.
+Status check_limits(const TargetLimits& limits);
 
 }  // namespace bb::io::nvme

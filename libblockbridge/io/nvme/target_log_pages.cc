@@ -18,10 +18,10 @@ const std::vector<AdminOpcode> kAdminCommands = {
     AdminOpcode::kSetFeatures, AdminOpcode::kGetFeatures, AdminOpcode::kAsyncEventRequest,
     AdminOpcode::kKeepAlive};
 
-std::vector<IoOpcode> io_commands(const Geometry& geometry) {
+std::vector<IoOpcode> io_commands(bool discard) {
   std::vector<IoOpcode> all = {IoOpcode::kFlush, IoOpcode::kWrite, IoOpcode::kRead,
                                IoOpcode::kCompare, IoOpcode::kWriteZeroes};
-  if (geometry.discard) all.push_back(IoOpcode::kDatasetManagement);
+  if (discard) all.push_back(IoOpcode::kDatasetManagement);
   return all;
 }
 
@@ -48,7 +48,7 @@ bool Controller::log_page(LogId id, LogData* data) {
       return true;
     case LogId::kSmart: {
       if (discovery()) return false;
-      const Counters& total = subsystem_->counters;
+      Counters total = subsystem_->counters();
       *data = encode_smart_log({.bytes_read = total.read_bytes,
                                 .bytes_written = total.written_bytes,
                                 .reads = total.reads,
@@ -57,7 +57,7 @@ bool Controller::log_page(LogId id, LogData* data) {
       return true;
     }
     case LogId::kFirmware:
-      *data = encode_firmware_log(discovery() ? discovery_firmware : subsystem_->config.firmware);
+      *data = encode_firmware_log(discovery() ? discovery_firmware : subsystem_->config().firmware);
       return true;
     case LogId::kChangedNamespaces:
       if (discovery()) return false;
@@ -66,7 +66,7 @@ bool Controller::log_page(LogId id, LogData* data) {
       return true;
     case LogId::kCommandEffects:
       if (discovery()) return false;
-      *data = encode_command_effects(kAdminCommands, io_commands(subsystem_->config.geometry));
+      *data = encode_command_effects(kAdminCommands, io_commands(subsystem_->discards()));
       return true;
     case LogId::kFeaturesSupported:
       *data = encode_features_supported(supported_features());

@@ -37,6 +37,9 @@ NvmeStatus TargetQueue::plan_data(TargetSlot& slot, bool to_host, uint32_t lengt
   if (sgl.type == kSglTransportData) return NvmeStatus::kSuccess;
   if (sgl.type != kSglInCapsule || to_host) return final_status(NvmeStatus::kSglTypeInvalid);
   if (sgl.address != 0) return final_status(NvmeStatus::kSglOffsetInvalid);
+  if (queue_id_ != 0 && length_bytes > core_.limits().capsule_data_bytes) {
+    return final_status(NvmeStatus::kSglDataLengthInvalid);
+  }
   slot.in_capsule = true;
   return NvmeStatus::kSuccess;
 }
@@ -74,8 +77,8 @@ NvmeStatus TargetQueue::plan_admin(TargetSlot& slot) {
 NvmeStatus TargetQueue::plan_io(TargetSlot& slot) {
   const Sqe& sqe = slot.sqe;
   auto opcode = static_cast<IoOpcode>(sqe.opcode);
-  bool all = sqe.nsid == kNsidAll && opcode == IoOpcode::kFlush;
-  if (sqe.nsid != 1 && !all) return final_status(NvmeStatus::kInvalidNamespace);
+  slot.name_space = controller_->subsystem()->find(sqe.nsid);
+  if (slot.name_space == nullptr && !flushes_all(sqe)) return no_namespace(sqe.nsid);
   switch (opcode) {
     case IoOpcode::kFlush:
       slot.io = {.op = TargetOp::kFlush};
@@ -91,9 +94,15 @@ NvmeStatus TargetQueue::plan_io(TargetSlot& slot) {
   return final_status(NvmeStatus::kInvalidOpcode);
 }
 
+// NVMe base 2.0, 3.2.1: an NSID is invalid, or it is valid and not active.
+NvmeStatus TargetQueue::no_namespace(uint32_t nsid) const {
+  bool valid = nsid > 0 && nsid <= core_.limits().namespaces;
+  return final_status(valid ? NvmeStatus::kInvalidField : NvmeStatus::kInvalidNamespace);
+}
+
 NvmeStatus TargetQueue::plan_range(TargetSlot& slot) {
   const Sqe& sqe = slot.sqe;
-  const Geometry& geometry = controller_->subsystem()->config.geometry;
+  const Geometry& geometry = slot.name_space->geometry;
   auto opcode = static_cast<IoOpcode>(sqe.opcode);
   bool changes = opcode == IoOpcode::kWrite || opcode == IoOpcode::kWriteZeroes;
   if (changes && geometry.read_only) return final_status(NvmeStatus::kNamespaceWriteProtected);
@@ -103,7 +112,7 @@ NvmeStatus TargetQueue::plan_range(TargetSlot& slot) {
     return final_status(NvmeStatus::kLbaOutOfRange);
   }
   slot.io = {.op = TargetOp::kRead,
-             .fua = (sqe.cdw12 & kForceUnitAccess) != 0,
+             .fua = (sqe.cdw12 & kForceUnitAccess) != 0 || slot.name_space->write_through,
              .offset_bytes = first * geometry.block_bytes,
              .length_bytes = blocks * geometry.block_bytes};
   if (opcode == IoOpcode::kWriteZeroes) {
@@ -111,7 +120,7 @@ NvmeStatus TargetQueue::plan_range(TargetSlot& slot) {
     slot.io.may_discard = (sqe.cdw12 & kDeallocate) != 0;
     return NvmeStatus::kSuccess;
   }
-  if (slot.io.length_bytes > controller_->subsystem()->transfer_max_bytes(core_.limits())) {
+  if (slot.io.length_bytes > controller_->subsystem()->transfer_max_bytes()) {
     return final_status(NvmeStatus::kInvalidField);
   }
   if (opcode == IoOpcode::kWrite) slot.io.op = TargetOp::kWrite;
@@ -119,8 +128,10 @@ NvmeStatus TargetQueue::plan_range(TargetSlot& slot) {
 }
 
 NvmeStatus TargetQueue::plan_dsm(TargetSlot& slot) {
-  const Geometry& geometry = controller_->subsystem()->config.geometry;
-  if (!geometry.discard) return final_status(NvmeStatus::kInvalidOpcode);
+  const Geometry& geometry = slot.name_space->geometry;
+  if (!geometry.discard && !controller_->subsystem()->discards()) {
+    return final_status(NvmeStatus::kInvalidOpcode);
+  }
   if (geometry.read_only) return final_status(NvmeStatus::kNamespaceWriteProtected);
   slot.dsm_next = 0;
   slot.dsm_count = static_cast<uint16_t>((slot.sqe.cdw10 & 0xff) + 1);

@@ -10,13 +10,14 @@ namespace bb::io::nvme {
 namespace {
 
 constexpr uint32_t kBufferMinBytes = 4096;
+constexpr uint32_t kAdminCapsuleDataBytes = 8192;  // TCP transport 1.0, 3.3.1: always
 
 uint32_t capacity_for(uint32_t length_bytes) {
   return std::max(kBufferMinBytes, std::bit_ceil(length_bytes));
 }
 
 ReaderLimits reader_limits(const TargetLimits& limits) {
-  return {.capsule_data_max_bytes = limits.capsule_data_bytes,
+  return {.capsule_data_max_bytes = std::max(limits.capsule_data_bytes, kAdminCapsuleDataBytes),
           .data_pdu_max_bytes = limits.h2c_data_bytes};
 }
 

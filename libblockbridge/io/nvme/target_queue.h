@@ -45,6 +45,7 @@ class TargetQueue {
 
   std::optional<uint16_t> next_io();
   const TargetIo& io(uint16_t slot) const { return slots_[slot].io; }
+  const Namespace& name_space(uint16_t slot) const { return *slots_[slot].name_space; }
   uint32_t io_in_flight() const { return io_in_flight_; }
   std::vector<iovec>* outgoing();  // null: nothing to send now
 
@@ -90,13 +91,16 @@ class TargetQueue {
   NvmeStatus plan_io(TargetSlot& slot);
   NvmeStatus plan_range(TargetSlot& slot);
   NvmeStatus plan_dsm(TargetSlot& slot);
+  NvmeStatus no_namespace(uint32_t nsid) const;
   NvmeStatus plan_admin(TargetSlot& slot);
   NvmeStatus plan_data(TargetSlot& slot, bool to_host, uint32_t length_bytes);
   void start(uint16_t index, uint64_t now_ns);
   void have_buffer(uint16_t index, uint64_t now_ns);
   void execute(uint16_t index, uint64_t now_ns);
   void execute_io(uint16_t index);
-  NvmeStatus next_discard(TargetSlot& slot);
+  NvmeStatus next_step(TargetSlot& slot, bool* more);
+  NvmeStatus next_discard(TargetSlot& slot, bool* more);
+  bool next_flush(TargetSlot& slot);
   AdminReply run_admin(TargetSlot& slot, uint64_t now_ns);
   void run_connect(uint16_t index, uint64_t now_ns);
   void leave(const Controller& controller);

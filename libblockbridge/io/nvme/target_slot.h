@@ -7,6 +7,7 @@
 
 #include "io/nvme/command.h"
 #include "io/nvme/pdu.h"
+#include "io/nvme/target_subsystem.h"
 
 namespace bb::io::nvme {
 
@@ -49,11 +50,17 @@ struct TargetSlot {
   std::byte* data = nullptr;
   std::byte* compare = nullptr;  // what the device has, of the same capacity
   uint64_t result = 0;
+  NamespaceRef name_space;  // from its plan to its answer
   Sqe sqe;
   TargetIo io;
   std::array<std::byte, kAlignmentMaxBytes> head;
   std::array<std::byte, kDigestBytes + kCapsuleRespHeaderBytes + kDigestBytes> tail;
 };
+
+// A Flush of every namespace is one I/O for each.
+inline bool flushes_all(const Sqe& sqe) {
+  return sqe.nsid == kNsidAll && sqe.opcode == static_cast<uint8_t>(IoOpcode::kFlush);
+}
 
 // A fixed ring of slot numbers; each is in it at most once or twice.
 class SlotRing {

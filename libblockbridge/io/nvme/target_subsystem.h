@@ -2,6 +2,8 @@
 // pure: what a target publishes
 #pragma once
 
+#include <boost/smart_ptr/intrusive_ptr.hpp>
+#include <boost/smart_ptr/intrusive_ref_counter.hpp>
 #include <string>
 #include <vector>
 
@@ -35,19 +37,6 @@ struct Geometry {
   bool discard = false;
 };
 
-struct SubsystemConfig {
-  std::string nqn;
-  std::string serial;
-  std::string model = "Blockbridge";
-  std::string firmware = "0.1";
-  Uuid uuid;                               // of the one namespace, nsid 1
-  std::vector<std::string> allowed_hosts;  // NQNs; empty: any
-  Admission* admission = nullptr;          // borrowed
-  Device* device = nullptr;                // borrowed; only the driver looks at it
-  bool single_association = false;
-  Geometry geometry;
-};
-
 struct Counters {
   uint64_t reads = 0;
   uint64_t writes = 0;
@@ -55,14 +44,82 @@ struct Counters {
   uint64_t written_bytes = 0;
   uint64_t errors = 0;  // commands answered with an error
   uint64_t digest_errors = 0;
+
+  Counters& operator+=(const Counters& more);
 };
 
-struct Subsystem {
-  SubsystemConfig config;
+struct NamespaceConfig {
+  uint32_t nsid = 0;  // 0: the lowest that is free
+  Uuid uuid;
+  Device* device = nullptr;  // borrowed; only the driver looks at it
+  bool read_only = false;    // whatever the device says
+  Geometry geometry;
+};
+
+// One device as the hosts of a subsystem see it. Whoever works on one of its commands holds it, so
+// it outlives its removal by what the device still has of it.
+struct Namespace : boost::intrusive_ref_counter<Namespace, boost::thread_unsafe_counter> {
+  uint32_t nsid = 0;
+  Uuid uuid;
+  Device* device = nullptr;
+  bool read_only = false;  // whatever the device says
+  Geometry geometry;
+  // The controllers told their hosts that there is no volatile cache: every write is a durable one.
+  bool write_through = false;
+  bool removed = false;       // nothing new of it reaches the device
+  uint32_t io_in_flight = 0;  // with the device
   Counters counters;
-
-  bool allows(const std::string& host_nqn) const;
-  uint32_t transfer_max_bytes(const TargetLimits& limits) const;
 };
+using NamespaceRef = boost::intrusive_ptr<Namespace>;
+
+struct SubsystemConfig {
+  std::string nqn;
+  std::string serial;
+  std::string model = "Blockbridge";
+  std::string firmware = "0.1";
+  std::vector<std::string> allowed_hosts;  // NQNs; empty: any
+  Admission* admission = nullptr;          // borrowed
+  bool single_association = false;
+  std::vector<NamespaceConfig> namespaces;  // the first ones
+};
+
+// What hosts learn of a controller once, as they connect, stays as it is while namespaces come and
+// go: the longest transfer and whether there is a volatile cache are those of the first namespaces.
+class Subsystem {
+ public:
+  explicit Subsystem(SubsystemConfig config) : config_(std::move(config)) {}
+
+  const std::string& nqn() const { return config_.nqn; }
+  const SubsystemConfig& config() const { return config_; }
+  bool allows(const std::string& host_nqn) const;
+
+  // INVALID_ARGUMENT, ALREADY_EXISTS, NO_SPACE with the limit.
+  Result<uint32_t> add(NamespaceConfig config, const TargetLimits& limits);
+  NamespaceRef remove(uint32_t nsid);  // null: there is none
+  // After the first were added.
+  void settle(const TargetLimits& limits);
+
+  Namespace* find(uint32_t nsid) const {  // null: none
+    return nsid - 1 < namespaces_.size() ? namespaces_[nsid - 1].get() : nullptr;
+  }
+  std::vector<uint32_t> nsids() const;  // ascending
+  // The first from `nsid` on, null behind the last.
+  Namespace* next(uint32_t nsid) const;
+
+  uint32_t transfer_max_bytes() const { return transfer_max_bytes_; }
+  bool volatile_cache() const { return volatile_cache_; }
+  bool discards() const;      // any of the namespaces
+  Counters counters() const;  // of all namespaces so far
+
+ private:
+  SubsystemConfig config_;
+  std::vector<NamespaceRef> namespaces_;  // by nsid - 1; null: none
+  uint32_t transfer_max_bytes_ = 0;       // 0: not settled
+  bool volatile_cache_ = false;
+  Counters removed_counters_;
+};
+
+// INVALID_ARGUMENT for what no host could work with.
+Status check_geometry(const Geometry& geometry);
 
 }  // namespace bb::io::nvme

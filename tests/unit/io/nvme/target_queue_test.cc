@@ -231,9 +231,9 @@ TEST_F(TargetQueueTest, AsyncEvents) {
   enable.cdw11 = kEventConfigNamespace;
   link->ask(enable);
   before = link->seen.responses.size();
-  Geometry bigger = test::fake_subsystem(kMemory).geometry;
-  ASSERT_TRUE(core.update_geometry(test::kNqn, bigger).ok());
-  ASSERT_TRUE(core.update_geometry(test::kNqn, bigger).ok());
+  Geometry bigger = test::fake_geometry(kMemory);
+  ASSERT_TRUE(core.update_geometry(test::kNqn, 1, bigger).ok());
+  ASSERT_TRUE(core.update_geometry(test::kNqn, 1, bigger).ok());
   link->send({});
   ASSERT_EQ(link->seen.responses.size(), before + 1);  // masked until the log page is read
   EXPECT_EQ(link->last().result, kEventNamespaceChanged);
