@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "base/log.h"
+#include "bb-serve-nvme.h"
 #include "bb-serve-ublk.h"
 #include "common/command_line.h"
 #include "common/failure.h"
@@ -29,13 +30,10 @@ constexpr const char* kManual =
 
 struct Options {
   std::vector<std::string> devices;
-  std::vector<std::string> uuids;
-  std::vector<std::string> nvme_tcp;
   std::vector<std::string> nbd;
-  std::vector<std::string> allowed_hosts;
+  NvmeArguments nvme;
   std::vector<std::string> ublk;
   bool ublk_keep = false;
-  std::string digest = "on";
   std::string log_level = "warn";
 };
 
@@ -51,8 +49,7 @@ std::string nbd_name(size_t index, size_t count) {
   return count == 1 ? "disk" : fmt::format("disk{}", index);
 }
 
-Status export_nbd(io::nbd::Server& server, const Options& options,
-                  const std::vector<std::unique_ptr<io::Device>>& devices) {
+Status export_nbd(io::nbd::Server& server, const Options& options, const Devices& devices) {
   for (size_t i = 0; i < devices.size(); ++i) {
     io::Device& device = *devices[i];
     BB_TRY(server.add_export(nbd_name(i, devices.size()), device, device.info().uri));
@@ -70,44 +67,9 @@ Status export_nbd(io::nbd::Server& server, const Options& options,
   return {};
 }
 
-Result<io::nvme::DigestPolicy> parse_digest(std::string_view text) {
-  if (text == "on") return io::nvme::DigestPolicy::kAllow;
-  if (text == "off") return io::nvme::DigestPolicy::kOff;
-  if (text == "require") return io::nvme::DigestPolicy::kRequire;
-  return error(Code::k_invalid_argument, "--digest \"{}\" is none of on, off, require", text);
-}
-
-// The n-th --uuid, or a fresh one: two machines must never show hosts the same disk by accident.
-Result<Uuid> uuid_of(io::Context context, const Options& options, size_t index) {
-  if (index < options.uuids.size()) return Uuid::parse(options.uuids[index]);
-  return Uuid::random(context.loop.prng());
-}
-
-std::string serial_of(const Uuid& uuid) {
-  std::string serial = uuid.to_string();
-  std::erase(serial, '-');
-  return serial.substr(0, 20);
-}
-
-Result<std::unique_ptr<io::nvme::Target>> make_target(io::Context context, const Options& options) {
-  io::nvme::TargetOptions wanted;
-  for (const std::string& address : options.nvme_tcp) wanted.listen.push_back({address});
-  BB_ASSIGN(wanted.digests, parse_digest(options.digest));
-  return io::nvme::Target::create(context, std::move(wanted));
-}
-
 Status export_nvme(io::Context context, io::nvme::Target& target, const Options& options,
-                   const std::vector<std::unique_ptr<io::Device>>& devices) {
-  std::vector<std::string> names;
-  for (size_t i = 0; i < devices.size(); ++i) {
-    BB_ASSIGN(Uuid uuid, uuid_of(context, options, i));
-    names.push_back("nqn.2026-11.io.blockbridge:disk:" + uuid.to_string());
-    BB_TRY(target.add_subsystem({.nqn = names.back(),
-                                 .device = devices[i].get(),
-                                 .uuid = uuid,
-                                 .serial = serial_of(uuid),
-                                 .allowed_hosts = options.allowed_hosts}));
-  }
+                   const Devices& devices) {
+  BB_ASSIGN(std::vector<std::string> names, publish_nvme(context, options.nvme, devices, target));
   for (const std::string& address : target.addresses()) {
     for (const std::string& name : names) say("export nvme-tcp {} {}", address, name);
     say("ready nvme-tcp {}", address);
@@ -116,7 +78,7 @@ Status export_nvme(io::Context context, io::nvme::Target& target, const Options&
 }
 
 io::Task<Status> attach_ublk(io::Context context, UblkExports* ublk, const Options* options,
-                             const std::vector<std::unique_ptr<io::Device>>* devices) {
+                             const Devices* devices) {
   BB_CO_ASSIGN(UblkExports::Numbers numbers, UblkExports::parse(options->ublk, devices->size()));
   for (size_t i = 0; i < numbers.size(); ++i) {
     BB_CO_TRY(co_await ublk->start(context, (*devices)[i].get(), numbers[i]));
@@ -127,7 +89,7 @@ io::Task<Status> attach_ublk(io::Context context, UblkExports* ublk, const Optio
   co_return Status();
 }
 
-io::Task<Status> close_devices(std::vector<std::unique_ptr<io::Device>>* devices) {
+io::Task<Status> close_devices(Devices* devices) {
   Status first;
   for (size_t i = 0; i < devices->size(); ++i) {
     Status closed = co_await (*devices)[i]->close();
@@ -137,7 +99,7 @@ io::Task<Status> close_devices(std::vector<std::unique_ptr<io::Device>>* devices
 }
 
 io::Task<Status> serve(io::Context context, const Options* options, StopSignals* signals) {
-  std::vector<std::unique_ptr<io::Device>> devices;
+  Devices devices;
   Status status;
   for (size_t i = 0; i < options->devices.size() && status.ok(); ++i) {
     auto device = co_await io::open_device(context, options->devices[i]);
@@ -148,8 +110,8 @@ io::Task<Status> serve(io::Context context, const Options* options, StopSignals*
     }
   }
   std::unique_ptr<io::nvme::Target> target;
-  if (status.ok() && !options->nvme_tcp.empty()) {
-    auto made = make_target(context, *options);
+  if (status.ok() && !options->nvme.listen.empty()) {
+    auto made = start_nvme_target(context, options->nvme);
     status = made.status();
     if (status.ok()) target = std::move(made).value();
   }
@@ -174,12 +136,7 @@ int run(int argc, char** argv) {
       ->required();
   app.add_option("--nbd", options.nbd,
                  "listen for NBD: ADDRESS:PORT (port 0 picks one) or unix:PATH; may be repeated");
-  app.add_option("--nvme-tcp", options.nvme_tcp,
-                 "listen for NVMe/TCP: ADDRESS:PORT (port 0 picks one); may be repeated");
-  app.add_option("--uuid", options.uuids,
-                 "uuid of the n-th device, part of its NQN; fresh ones otherwise");
-  app.add_option("--allow-host", options.allowed_hosts,
-                 "NQN of a host that NVMe/TCP admits; may be repeated; any without");
+  add_nvme_arguments(app, &options.nvme);
   app.add_option("--ublk", options.ublk,
                  "attach as a block device of this machine: the N of /dev/ublkbN, or any; once for "
                  "each device, or any for all")
@@ -187,13 +144,10 @@ int run(int argc, char** argv) {
   app.add_flag("--ublk-keep", options.ublk_keep,
                "leave the block devices when stopping: their I/O waits for a bb-serve with the "
                "same --device and --ublk");
-  app.add_option("--digest", options.digest,
-                 "NVMe/TCP digests: on (when the host asks), off, require")
-      ->capture_default_str();
   app.add_option("--log-level", options.log_level, "debug, info, warn, error or off")
       ->capture_default_str();
   if (auto ended = parse_command_line(app, argc, argv, kManual)) return *ended;
-  if (options.nbd.empty() && options.nvme_tcp.empty() && options.ublk.empty()) {
+  if (options.nbd.empty() && options.nvme.listen.empty() && options.ublk.empty()) {
     return fail(kProgram,
                 error(Code::k_invalid_argument, "none of --nvme-tcp, --nbd and --ublk is given"),
                 "bb-serve --help");
@@ -201,8 +155,8 @@ int run(int argc, char** argv) {
   if (auto numbers = UblkExports::parse(options.ublk, options.devices.size()); !numbers.ok()) {
     return fail(kProgram, numbers.status(), "bb-serve --help");
   }
-  if (auto digest = parse_digest(options.digest); !digest.ok()) {
-    return fail(kProgram, digest.status(), "bb-serve --help");
+  if (auto wanted = nvme_target_options(options.nvme); !wanted.ok()) {
+    return fail(kProgram, wanted.status(), "bb-serve --help");
   }
   auto level = parse_log_level(options.log_level);
   if (!level.ok()) return fail(kProgram, level.status());

@@ -174,6 +174,10 @@ def test_bad_serve(folder):
          str(busy.nvme)),
         (["bb-serve", "--device", "mem:1M", "--device", "mem:1M", "--uuid", uuid, "--uuid", uuid,
           "--nvme-tcp", "127.0.0.1:0"], 4, uuid),
+        (["bb-serve", "--device", "mem:1M", "--nvme-tcp", "127.0.0.1:0", "--nvme-queue-depth",
+          "1"], 2, "I/O queue depth: 1 entries, and 2 to 4096 are allowed"),
+        (["bb-serve", "--device", "mem:1M", "--nvme-tcp", "127.0.0.1:0", "--nvme-transfer",
+          "100K"], 2, "transfer: 102400 bytes are not a power of two"),
     ]  # fmt: skip
     failures = []
     try:

@@ -143,7 +143,7 @@ TEST_F(TargetQueueTest, Identify) {
         << cns;
     EXPECT_EQ(link->seen.data.size(), 4096u);
   }
-  EXPECT_EQ(link->ask(HostWire::admin(AdminOpcode::kIdentify, 0, 4096, 2)).status,
+  EXPECT_EQ(link->ask(HostWire::admin(AdminOpcode::kIdentify, 0, 4096, 1025)).status,
             final_status(NvmeStatus::kInvalidNamespace));
   EXPECT_EQ(link->ask(HostWire::admin(AdminOpcode::kIdentify, 0x1c, 4096)).status,
             final_status(NvmeStatus::kInvalidField));

@@ -122,6 +122,43 @@ Task<void> write_and_read(World* world, Digests digests) {
   co_await admin->stream->close();
 }
 
+Task<void> read_and_remove(World* world, Device* second) {
+  auto added = world->target->add_namespace(test::kNqn, {.device = second, .read_only = true});
+  EXPECT_EQ(added.ok() ? *added : 0, 2u);
+  auto admin = co_await attach(world, 0, 0xffff);
+  auto queue = co_await attach(world, 1, id_of(*admin));
+  Sqe write = HostWire::io(IoOpcode::kWrite, 0, 1, 512);
+  write.nsid = 2;
+  co_await queue->send(queue->wire.capsule(write, Buffer(512)));
+  co_await queue->wait(2);
+  EXPECT_EQ(queue->seen.responses[1].status, final_status(NvmeStatus::kNamespaceWriteProtected));
+  Sqe read = HostWire::io(IoOpcode::kRead, 0, 8, 4096);
+  read.nsid = 2;
+  Buffer reads;
+  for (uint16_t i = 0; i < 8; ++i) {
+    read.command_id = i;
+    test::append(reads, queue->wire.capsule(read));
+  }
+  co_await queue->send(reads);  // some are with the device by the time it is taken away
+  Status removed = co_await world->target->remove_namespace(test::kNqn, 2);
+  EXPECT_TRUE(removed.ok()) << removed.to_string();
+  EXPECT_TRUE((co_await second->close()).ok());
+  co_await queue->wait(10);
+  EXPECT_EQ(queue->seen.responses.size(), 10u);
+  Status again = co_await world->target->remove_namespace(test::kNqn, 2);
+  EXPECT_EQ(again.text(), std::string("subsystem ") + test::kNqn + ": has no namespace 2");
+}
+
+TEST(Target, ANamespaceIsAddedAndTakenAwayUnderAHost) {
+  World world;
+  world.open();
+  auto second =
+      std::move(world.reactor->block_on(open_device(world.context, "fault:mem:1M?latency=5ms")))
+          .value();
+  world.reactor->block_on(read_and_remove(&world, second.get()));
+  world.close();
+}
+
 TEST(Target, WritesAndReadsOverTcp) {
   for (Digests digests : {Digests{false, false}, Digests{true, true}}) {
     World world;

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "bb-serve-nvme.h"
+
+#include "base/units.h"
+
+namespace bb::program {
+namespace {
+
+Result<io::nvme::DigestPolicy> parse_digest(std::string_view text) {
+  if (text == "on") return io::nvme::DigestPolicy::kAllow;
+  if (text == "off") return io::nvme::DigestPolicy::kOff;
+  if (text == "require") return io::nvme::DigestPolicy::kRequire;
+  return error(Code::k_invalid_argument, "--digest \"{}\" is none of on, off, require", text);
+}
+
+Result<uint32_t> parse_bytes(const char* option, const std::string& text) {
+  Result<uint64_t> bytes = parse_size_bytes(text);
+  if (!bytes.ok()) return bytes.status().with_context(option);
+  if (*bytes > UINT32_MAX) {
+    return error(Code::k_invalid_argument, "{}: {} bytes, at most {} are allowed", option, *bytes,
+                 UINT32_MAX);
+  }
+  return static_cast<uint32_t>(*bytes);
+}
+
+// The n-th --uuid, or a fresh one: two machines must never show hosts the same disk by accident.
+Result<Uuid> uuid_of(io::Context context, const NvmeArguments& arguments, size_t index) {
+  if (index < arguments.uuids.size()) return Uuid::parse(arguments.uuids[index]);
+  return Uuid::random(context.loop.prng());
+}
+
+}  // namespace
+
+void add_nvme_arguments(CLI::App& app, NvmeArguments* arguments) {
+  app.add_option("--nvme-tcp", arguments->listen,
+                 "listen for NVMe/TCP: ADDRESS:PORT (port 0 picks one); may be repeated");
+  app.add_option("--uuid", arguments->uuids,
+                 "uuid of the n-th device, part of its NQN; fresh ones otherwise");
+  app.add_flag("--one-subsystem", arguments->one_subsystem,
+               "NVMe/TCP: the devices are namespaces 1, 2, ... of one subsystem, named after the "
+               "first, instead of a subsystem each");
+  app.add_option("--allow-host", arguments->allowed_hosts,
+                 "NQN of a host that NVMe/TCP admits; may be repeated; any without");
+  app.add_option("--digest", arguments->digest,
+                 "NVMe/TCP digests: on (when the host asks), off, require")
+      ->capture_default_str();
+  io::nvme::TargetLimits& limits = arguments->limits;
+  app.add_option("--nvme-controllers", limits.controllers,
+                 "NVMe/TCP: associations at once, of all hosts")
+      ->capture_default_str();
+  app.add_option("--nvme-queues", limits.io_queues, "NVMe/TCP: I/O queues of a controller")
+      ->capture_default_str();
+  app.add_option("--nvme-queue-depth", limits.io_queue_depth, "NVMe/TCP: entries of an I/O queue")
+      ->capture_default_str();
+  app.add_option("--nvme-transfer", arguments->transfer,
+                 "NVMe/TCP: most data of one command (MDTS), a power of two from 8KiB on; less "
+                 "where a device takes less")
+      ->capture_default_str();
+  app.add_option("--nvme-capsule-data", arguments->capsule_data,
+                 "NVMe/TCP: most data that a write may carry in its capsule, up to 64KiB")
+      ->capture_default_str();
+  app.add_option("--nvme-keep-alive-grace", arguments->keep_alive_grace,
+                 "NVMe/TCP: how long after its keep alive timeout a silent host is cut off")
+      ->capture_default_str();
+}
+
+Result<io::nvme::TargetOptions> nvme_target_options(const NvmeArguments& arguments) {
+  io::nvme::TargetOptions options;
+  for (const std::string& address : arguments.listen) options.listen.push_back({address});
+  BB_ASSIGN(options.digests, parse_digest(arguments.digest));
+  options.limits = arguments.limits;
+  BB_ASSIGN(options.limits.transfer_bytes, parse_bytes("--nvme-transfer", arguments.transfer));
+  BB_ASSIGN(options.limits.capsule_data_bytes,
+            parse_bytes("--nvme-capsule-data", arguments.capsule_data));
+  Result<uint64_t> grace_ns = parse_duration_ns(arguments.keep_alive_grace);
+  if (!grace_ns.ok()) return grace_ns.status().with_context("--nvme-keep-alive-grace");
+  options.limits.keep_alive_grace_ns = *grace_ns;
+  BB_TRY(io::nvme::check_limits(options.limits));
+  return options;
+}
+
+Result<std::unique_ptr<io::nvme::Target>> start_nvme_target(io::Context context,
+                                                            const NvmeArguments& arguments) {
+  BB_ASSIGN(io::nvme::TargetOptions options, nvme_target_options(arguments));
+  return io::nvme::Target::create(context, std::move(options));
+}
+
+Result<std::vector<std::string>> publish_nvme(io::Context context, const NvmeArguments& arguments,
+                                              const Devices& devices, io::nvme::Target& target) {
+  std::vector<io::nvme::SubsystemOptions> subsystems;
+  for (size_t i = 0; i < devices.size(); ++i) {
+    BB_ASSIGN(Uuid uuid, uuid_of(context, arguments, i));
+    if (i == 0 || !arguments.one_subsystem) {
+      subsystems.push_back({.nqn = "nqn.2026-11.io.blockbridge:disk:" + uuid.to_string(),
+                            .uuid = uuid,
+                            .allowed_hosts = arguments.allowed_hosts});
+    }
+    subsystems.back().namespaces.push_back({.device = devices[i].get(), .uuid = uuid});
+  }
+  std::vector<std::string> names;
+  for (io::nvme::SubsystemOptions& subsystem : subsystems) {
+    names.push_back(subsystem.nqn);
+    BB_TRY(target.add_subsystem(std::move(subsystem)));
+  }
+  return names;
+}
+
+}  // namespace bb::program

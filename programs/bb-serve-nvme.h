@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "io/device.h"
+#include "io/nvme/target.h"
+
+namespace bb::program {
+
+// What bb-serve's command line says of NVMe/TCP.
+struct NvmeArguments {
+  std::vector<std::string> listen;
+  std::vector<std::string> uuids;
+  std::vector<std::string> allowed_hosts;
+  std::string digest = "on";
+  bool one_subsystem = false;
+  io::nvme::TargetLimits limits;
+  std::string transfer = "1MiB";
+  std::string capsule_data = "8KiB";
+  std::string keep_alive_grace = "1s";
+};
+
+void add_nvme_arguments(CLI::App& app, NvmeArguments* arguments);
+// Also a check of what they say: INVALID_ARGUMENT.
+Result<io::nvme::TargetOptions> nvme_target_options(const NvmeArguments& arguments);
+
+using Devices = std::vector<std::unique_ptr<io::Device>>;
+
+Result<std::unique_ptr<io::nvme::Target>> start_nvme_target(io::Context context,
+                                                            const NvmeArguments& arguments);
+// The names of the subsystems come back.
+Result<std::vector<std::string>> publish_nvme(io::Context context, const NvmeArguments& arguments,
+                                              const Devices& devices, io::nvme::Target& target);
+
+}  // namespace bb::program
