@@ -147,6 +147,8 @@ Task<void> read_and_remove(World* world, Device* second) {
   EXPECT_EQ(queue->seen.responses.size(), 10u);
   Status again = co_await world->target->remove_namespace(test::kNqn, 2);
   EXPECT_EQ(again.text(), std::string("subsystem ") + test::kNqn + ": has no namespace 2");
+  co_await queue->stream->close();
+  co_await admin->stream->close();
 }
 
 TEST(Target, ANamespaceIsAddedAndTakenAwayUnderAHost) {
