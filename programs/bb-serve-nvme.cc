@@ -62,6 +62,9 @@ void add_nvme_arguments(CLI::App& app, NvmeArguments* arguments) {
   app.add_option("--nvme-keep-alive-grace", arguments->keep_alive_grace,
                  "NVMe/TCP: how long after its keep alive timeout a silent host is cut off")
       ->capture_default_str();
+  app.add_option("--reservations", arguments->reservations,
+                 "NVMe/TCP: folder where reservations outlive this program, for hosts that ask for "
+                 "it; needs a --uuid for each --device");
 }
 
 Result<io::nvme::TargetOptions> nvme_target_options(const NvmeArguments& arguments) {
@@ -85,24 +88,34 @@ Result<std::unique_ptr<io::nvme::Target>> start_nvme_target(io::Context context,
   return io::nvme::Target::create(context, std::move(options));
 }
 
-Result<std::vector<std::string>> publish_nvme(io::Context context, const NvmeArguments& arguments,
-                                              const Devices& devices, io::nvme::Target& target) {
+io::Task<Result<std::vector<std::string>>> publish_nvme(io::Context context,
+                                                        const NvmeArguments* arguments,
+                                                        const Devices* devices,
+                                                        io::nvme::Target* target,
+                                                        Reservations* reservations) {
   std::vector<io::nvme::SubsystemOptions> subsystems;
-  for (size_t i = 0; i < devices.size(); ++i) {
-    BB_ASSIGN(Uuid uuid, uuid_of(context, arguments, i));
-    if (i == 0 || !arguments.one_subsystem) {
+  for (size_t i = 0; i < devices->size(); ++i) {
+    BB_CO_ASSIGN(Uuid uuid, uuid_of(context, *arguments, i));
+    if (i == 0 || !arguments->one_subsystem) {
       subsystems.push_back({.nqn = "nqn.2026-11.io.blockbridge:disk:" + uuid.to_string(),
                             .uuid = uuid,
-                            .allowed_hosts = arguments.allowed_hosts});
+                            .allowed_hosts = arguments->allowed_hosts});
     }
-    subsystems.back().namespaces.push_back({.device = devices[i].get(), .uuid = uuid});
+    io::nvme::NamespaceOptions one{.device = (*devices)[i].get(), .uuid = uuid};
+    if (!arguments->reservations.empty()) {
+      reservations->push_back(
+          std::make_unique<io::nvme::ReservationFile>(context, arguments->reservations, uuid));
+      one.reservation_store = reservations->back().get();
+      BB_CO_ASSIGN(one.reservation, co_await reservations->back()->load());
+    }
+    subsystems.back().namespaces.push_back(std::move(one));
   }
   std::vector<std::string> names;
   for (io::nvme::SubsystemOptions& subsystem : subsystems) {
     names.push_back(subsystem.nqn);
-    BB_TRY(target.add_subsystem(std::move(subsystem)));
+    BB_CO_TRY(target->add_subsystem(std::move(subsystem)));
   }
-  return names;
+  co_return names;
 }
 
 }  // namespace bb::program

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "io/device.h"
+#include "io/nvme/reservation_file.h"
 #include "io/nvme/target.h"
 
 namespace bb::program {
@@ -22,6 +23,7 @@ struct NvmeArguments {
   std::string transfer = "1MiB";
   std::string capsule_data = "8KiB";
   std::string keep_alive_grace = "1s";
+  std::string reservations;  // folder; empty: none persist
 };
 
 void add_nvme_arguments(CLI::App& app, NvmeArguments* arguments);
@@ -32,8 +34,14 @@ using Devices = std::vector<std::unique_ptr<io::Device>>;
 
 Result<std::unique_ptr<io::nvme::Target>> start_nvme_target(io::Context context,
                                                             const NvmeArguments& arguments);
+// By device; none where reservations do not persist. They outlive the target.
+using Reservations = std::vector<std::unique_ptr<io::nvme::ReservationFile>>;
+
 // The names of the subsystems come back.
-Result<std::vector<std::string>> publish_nvme(io::Context context, const NvmeArguments& arguments,
-                                              const Devices& devices, io::nvme::Target& target);
+io::Task<Result<std::vector<std::string>>> publish_nvme(io::Context context,
+                                                        const NvmeArguments* arguments,
+                                                        const Devices* devices,
+                                                        io::nvme::Target* target,
+                                                        Reservations* reservations);
 
 }  // namespace bb::program

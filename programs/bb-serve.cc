@@ -67,14 +67,15 @@ Status export_nbd(io::nbd::Server& server, const Options& options, const Devices
   return {};
 }
 
-Status export_nvme(io::Context context, io::nvme::Target& target, const Options& options,
-                   const Devices& devices) {
-  BB_ASSIGN(std::vector<std::string> names, publish_nvme(context, options.nvme, devices, target));
-  for (const std::string& address : target.addresses()) {
+io::Task<Status> export_nvme(io::Context context, io::nvme::Target* target, const Options* options,
+                             const Devices* devices, Reservations* reservations) {
+  BB_CO_ASSIGN(std::vector<std::string> names,
+               co_await publish_nvme(context, &options->nvme, devices, target, reservations));
+  for (const std::string& address : target->addresses()) {
     for (const std::string& name : names) say("export nvme-tcp {} {}", address, name);
     say("ready nvme-tcp {}", address);
   }
-  return {};
+  co_return Status();
 }
 
 io::Task<Status> attach_ublk(io::Context context, UblkExports* ublk, const Options* options,
@@ -109,6 +110,7 @@ io::Task<Status> serve(io::Context context, const Options* options, StopSignals*
       status = device.status();
     }
   }
+  Reservations reservations;
   std::unique_ptr<io::nvme::Target> target;
   if (status.ok() && !options->nvme.listen.empty()) {
     auto made = start_nvme_target(context, options->nvme);
@@ -116,7 +118,9 @@ io::Task<Status> serve(io::Context context, const Options* options, StopSignals*
     if (status.ok()) target = std::move(made).value();
   }
   io::nbd::Server nbd(context);
-  if (status.ok() && target) status = export_nvme(context, *target, *options, devices);
+  if (status.ok() && target) {
+    status = co_await export_nvme(context, target.get(), options, &devices, &reservations);
+  }
   if (status.ok()) status = export_nbd(nbd, *options, devices);
   UblkExports ublk;
   if (status.ok()) status = co_await attach_ublk(context, &ublk, options, &devices);
@@ -154,6 +158,13 @@ int run(int argc, char** argv) {
   }
   if (auto numbers = UblkExports::parse(options.ublk, options.devices.size()); !numbers.ok()) {
     return fail(kProgram, numbers.status(), "bb-serve --help");
+  }
+  if (!options.nvme.reservations.empty() && options.nvme.uuids.size() < options.devices.size()) {
+    return fail(kProgram,
+                error(Code::k_invalid_argument,
+                      "--reservations needs a --uuid for each --device: {} of {} are given",
+                      options.nvme.uuids.size(), options.devices.size()),
+                "bb-serve --help");
   }
   if (auto wanted = nvme_target_options(options.nvme); !wanted.ok()) {
     return fail(kProgram, wanted.status(), "bb-serve --help");

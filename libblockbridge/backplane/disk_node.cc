@@ -83,22 +83,33 @@ void DiskNode::add_methods() {
 
 io::Task<Status> DiskNode::publish(DriveConfig config) {
   BB_CO_ASSIGN(std::unique_ptr<Drive> drive, co_await Drive::open(context_, std::move(config)));
+  io::nvme::ReservationState reservation;
   Status status;
   if (find(drive->label().drive) != nullptr) {
     status = error(Code::k_already_exists, "{}: a copy of {}, which is published already",
                    drive->config().uri, drive->id());
   } else {
+    auto loaded = co_await drive->reservations().load();
+    status = loaded.status();
+    if (loaded.ok()) reservation = std::move(loaded).value();
+  }
+  if (status.ok()) {
     auto published = std::make_unique<Published>();
     published->drive = std::move(drive);
     published->hosts = &config_.hosts;
     const DriveLabel& label = published->drive->label();
-    status = target_->add_subsystem({.nqn = drive_nqn(label.drive),
-                                     .device = &published->drive->data(),
-                                     .uuid = label.drive,
-                                     .serial = label.serial,
-                                     .model = label.model,
-                                     .admission = published.get(),
-                                     .single_association = true});
+    status = target_->add_subsystem(
+        {.nqn = drive_nqn(label.drive),
+         .uuid = label.drive,
+         .namespaces = {{.nsid = 1,
+                         .device = &published->drive->data(),
+                         .uuid = label.drive,
+                         .reservation_store = &published->drive->reservations(),
+                         .reservation = std::move(reservation)}},
+         .serial = label.serial,
+         .model = label.model,
+         .admission = published.get(),
+         .single_association = true});
     if (status.ok()) {
       log_info("{}: slot {} of {} bytes -> published", published->drive->id(),
                published->drive->config().slot, label.data_size_bytes);
@@ -230,10 +241,14 @@ io::Task<Result<NodeDrive>> DiskNode::change_claim(Published* published,
     log_info("{}: claim written -> {} epoch {}", drive.id(), now.owned ? now.owner_name : "free",
              now.epoch);
   }
-  if (decision->fence)
-    co_await target_->disconnect(
-        drive_nqn(drive.label().drive),
-        [published](const io::nvme::HostIdentity& host) { return !published->allows(host).ok(); });
+  if (decision->fence) {
+    std::string nqn = drive_nqn(drive.label().drive);
+    co_await target_->disconnect(nqn, [published](const io::nvme::HostIdentity& host) {
+      return !published->allows(host).ok();
+    });
+    // Whoever reserved it before is not asked any more: the claim stands above.
+    BB_CO_TRY((co_await target_->clear_reservation(nqn, 1)).with_context(drive.id()));
+  }
   co_return describe(*published);
 }
 

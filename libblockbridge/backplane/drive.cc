@@ -61,6 +61,7 @@ io::Task<Result<std::unique_ptr<Drive>>> Drive::open(io::Context context, DriveC
   drive->data_ =
       std::make_unique<OffsetDevice>(context.loop, *drive->device_, label.data_offset_bytes,
                                      label.data_size_bytes, label.block_size_bytes);
+  drive->reservations_ = std::make_unique<DriveReservations>(*drive->device_, label.drive);
   co_return drive;
 }
 

@@ -7,6 +7,7 @@
 #include "backplane/claim_rules.h"
 #include "backplane/config.h"
 #include "backplane/drive_label.h"
+#include "backplane/drive_reservations.h"
 #include "backplane/offset_device.h"
 #include "io/context.h"
 #include "io/device.h"
@@ -24,6 +25,7 @@ class Drive {
   const DriveLabel& label() const { return label_; }
   const DriveConfig& config() const { return config_; }
   OffsetDevice& data() { return *data_; }
+  DriveReservations& reservations() { return *reservations_; }
   std::string id() const { return drive_id(label_.drive); }
   // "online", or "failed" after an error that casts doubt on what is written.
   std::string_view state() const;
@@ -51,6 +53,7 @@ class Drive {
   uint64_t attempted_ = 0;  // the highest generation that a copy may hold
   bool label_failed_ = false;
   std::unique_ptr<OffsetDevice> data_;
+  std::unique_ptr<DriveReservations> reservations_;
   io::Mutex mutex_;
 };
 

@@ -50,7 +50,7 @@ Campaign campaign_of(const Arguments& arguments, CampaignKind kind) {
 
 int run(int argc, char** argv) {
   CLI::App app{
-      "Runs arrays and sessions in a simulated world; a failure prints the line that "
+      "Runs arrays, sessions and reservations in a simulated world; a failure prints the line that "
       "repeats it.",
       "bb-sim"};
   app.require_subcommand(1);
@@ -58,10 +58,11 @@ int run(int argc, char** argv) {
   CLI::App* array =
       app.add_subcommand("array", "mirrored arrays: crashes, drive faults, takeovers");
   CLI::App* session = app.add_subcommand("session", "initiator and target over a bad network");
+  CLI::App* reserve = app.add_subcommand("reserve", "NVMe reservations of several hosts");
   CLI::App* canary =
       app.add_subcommand("canary", "wrong wiring on purpose: exit 0 if all is found");
   CLI::App* mutants = app.add_subcommand("mutants", "planted bugs: exit 0 if each is found");
-  for (CLI::App* sub : {array, session}) add_run_options(sub, arguments);
+  for (CLI::App* sub : {array, session, reserve}) add_run_options(sub, arguments);
   for (CLI::App* sub : {canary, mutants}) {
     sub->add_option("--runs", arguments.runs, "the most runs for each");
     sub->add_option("--only", arguments.only, "the one of this name");
@@ -74,6 +75,7 @@ int run(int argc, char** argv) {
   set_log_level(arguments.verbose ? LogLevel::kDebug : LogLevel::kOff);
   if (array->parsed()) return run_campaign(campaign_of(arguments, CampaignKind::kArray));
   if (session->parsed()) return run_campaign(campaign_of(arguments, CampaignKind::kSession));
+  if (reserve->parsed()) return run_campaign(campaign_of(arguments, CampaignKind::kReserve));
   if (canary->parsed()) return run_canaries(arguments.runs, arguments.only);
   return run_mutants(arguments.runs, arguments.only);
 }

@@ -31,9 +31,24 @@ struct Now {
 };
 Now now;
 
+struct KindRow {
+  const char* name;
+  RunResult (*run)(const RunOptions& options);
+};
+// By CampaignKind.
+constexpr KindRow kKinds[] = {
+    {"array", run_array}, {"session", run_session}, {"reserve", run_reserve}};
+const KindRow& row_of(CampaignKind kind) { return kKinds[static_cast<size_t>(kind)]; }
+
+// Which kind of run has what the mutant breaks.
+[[maybe_unused]] CampaignKind kind_of(Mutant mutant) {
+  bool reserves = mutant == Mutant::kReserveAnyHost || mutant == Mutant::kReserveUnsaved ||
+                  mutant == Mutant::kPreemptNoWait;
+  return reserves ? CampaignKind::kReserve : CampaignKind::kArray;
+}
+
 std::string repeat_line(const Now& run) {
-  return fmt::format("bb-sim {} --seed {}{}{}",
-                     run.kind == CampaignKind::kArray ? "array" : "session", run.seed,
+  return fmt::format("bb-sim {} --seed {}{}{}", row_of(run.kind).name, run.seed,
                      run.above_budget ? " --above-budget" : "", run.digests ? "" : " --no-digests");
 }
 
@@ -67,15 +82,15 @@ double cpu_seconds() {
 
 RunResult run_one(const RunOptions& options) {
   alarm(kRunSecondsMax);
-  RunResult result = now.kind == CampaignKind::kArray ? run_array(options) : run_session(options);
+  RunResult result = row_of(now.kind).run(options);
   alarm(0);
   return result;
 }
 
 void print_summary(const Campaign& campaign, uint64_t runs, double seconds, const RunStats& total) {
   fmt::print("{} {} runs, seeds {} to {}, {:.1f} s of CPU time, {:.2f} ms a run: no violation\n",
-             runs, campaign.kind == CampaignKind::kArray ? "array" : "session", campaign.first_seed,
-             campaign.first_seed + runs - 1, seconds, seconds * 1e3 / static_cast<double>(runs));
+             runs, row_of(campaign.kind).name, campaign.first_seed, campaign.first_seed + runs - 1,
+             seconds, seconds * 1e3 / static_cast<double>(runs));
   fmt::print("  {} host operations ({} errors), {} sectors checked, {} steps\n", total.host_ops,
              total.host_errors, total.sectors_checked, total.steps);
   if (campaign.kind == CampaignKind::kArray) {
@@ -254,7 +269,7 @@ int run_mutants(uint64_t runs_max, const std::string& only) {
   bool all = true;
   for (const MutantRow& row : kMutants) {
     if (!only.empty() && only != row.name) continue;
-    bool caught = hunt(row.name, row.what, runs_max != 0 ? runs_max : 20'000, CampaignKind::kArray,
+    bool caught = hunt(row.name, row.what, runs_max != 0 ? runs_max : 20'000, kind_of(row.mutant),
                        RunOptions{}, row.mutant);
     all = all && caught;
   }

@@ -4,7 +4,8 @@
 // right frame and any fields (or one byte of them damaged), Connects, the device's and the
 // sender's doings, time, and changes of what is published. The first PDUs of a session (ICReq,
 // Connect, enable) are made for the fuzzer unless the options forbid it, or it would spend its
-// life on them.
+// life on them. Each of the two connections is a host of its own, as reservations see them, unless
+// it joins the other's controller; records of reservations are saved when the input says so.
 #include <array>
 #include <memory>
 #include <optional>
@@ -13,6 +14,7 @@
 #include "base/crc32c.h"
 #include "fuzz.h"
 #include "input.h"
+#include "io/nvme/reservation_store.h"
 #include "support/nvme_fake.h"
 
 namespace bb {
@@ -183,8 +185,16 @@ void repair_digests(Bytes stream, Digests digests) {
   }
 }
 
+// That it is there says that reservations may persist; the session saves them.
+class NoStore final : public ReservationStore {
+  io::Task<Result<ReservationState>> load() override { co_return ReservationState(); }
+  io::Task<Status> save(ReservationState) override { co_return Status(); }
+};
+
 SubsystemConfig subsystem_of(const Options& options) {
+  static NoStore store;
   SubsystemConfig config = test::fake_subsystem(kMemoryBytes);
+  config.namespaces[0].reservation_store = &store;
   config.single_association = options.single_association;
   return config;
 }
@@ -193,6 +203,11 @@ class Session {
  public:
   Session(uint8_t bits, Bytes memory) : bits_(bits), options_(bits), memory_(memory) {
     core_.set_addresses({{.port = "4420"}});
+    core_.set_save_reservation([this](NamespaceRef of, const ReservationState& state) {
+      BB_CHECK(consistent(state), "a reservation that cannot be is to be saved");
+      saving_.push_back(std::move(of));
+      if (!hold_saves_) saved(true);
+    });
     publish();
     peers_[0] = std::make_unique<Peer>(core_, memory_);
     if (!options_.prepared) return;
@@ -202,6 +217,8 @@ class Session {
 
   void run(Input& input) {
     for (int i = 0; i < kStepsMax && !input.empty(); ++i) step(input);
+    hold_saves_ = false;
+    saved(true);
     for (size_t which : {1u, 0u}) {
       if (peers_[which] == nullptr) continue;
       Peer& peer = *peers_[which];
@@ -220,6 +237,12 @@ class Session {
     BB_CHECK(added.ok() || added.code() == Code::k_already_exists, "{}", added.to_string());
   }
 
+  void saved(bool durable) {
+    for (const NamespaceRef& of : std::exchange(saving_, {})) {
+      of->reservation->on_saved(durable);
+    }
+  }
+
   // ICReq, Connect and, on an admin queue, the enabling of the controller: whole, and made once
   // where they are always the same.
   void connect(size_t which, uint16_t queue_id, uint16_t queue_size, uint16_t controller_id) {
@@ -233,24 +256,33 @@ class Session {
       enables[digests] = wire.capsule(HostWire::property_set_cc(kCcEntrySizes | kCcEnable));
     }
     peer.receive(hellos[digests], false, ++now_ns_);
-    peer.receive(connect_pdu(queue_id, queue_size, controller_id), false, ++now_ns_);
+    peer.receive(connect_pdu(queue_id, queue_size, controller_id, host_of(which, controller_id)),
+                 false, ++now_ns_);
     // Not while the Connect waits for the end of an association before: a host waits for its
     // answer.
     bool enable = queue_id == 0 && peer.queue.connected();
     if (enable) peer.receive(enables[digests], false, ++now_ns_);
   }
-  const Buffer& connect_pdu(uint16_t queue_id, uint16_t queue_size, uint16_t controller_id) {
-    static std::array<Buffer, 256 * 2 * 2> usual;
+  uint8_t host_of(size_t which, uint16_t controller_id) const {
+    for (const auto& one : core_.controllers()) {
+      if (one->id() == controller_id) return static_cast<uint8_t>(one->host().host_id.bytes[0]);
+    }
+    return static_cast<uint8_t>(which + 1);
+  }
+  const Buffer& connect_pdu(uint16_t queue_id, uint16_t queue_size, uint16_t controller_id,
+                            uint8_t host) {
+    static std::array<Buffer, 256 * 2 * 2 * 2> usual;
     static Buffer other;
     bool first = queue_size == 7 && queue_id <= 1 &&
                  (controller_id == 1 || controller_id == kControllerIdAny);
-    size_t at = bits_ * size_t{4} + (queue_id & 1u) * 2u + (controller_id & 2u) / 2u;
+    size_t at =
+        bits_ * size_t{8} + (host & 1u) * 4u + (queue_id & 1u) * 2u + (controller_id & 2u) / 2u;
     Buffer& pdu = first ? usual[at] : other;
     if (first && !pdu.empty()) return pdu;
     HostWire wire{.format = {.digests = options_.digests}};
     pdu = wire.connect(queue_id, queue_size, controller_id,
                        options_.discovery ? std::string(kDiscoveryNqn) : test::kNqn, test::kHostNqn,
-                       options_.attributes, 5000);
+                       options_.attributes, 5000, host);
     return pdu;
   }
   void give(Peer& peer, ConstBytes bytes) { peer.receive(bytes, options_.in_pieces, ++now_ns_); }
@@ -383,6 +415,13 @@ class Session {
       case 6:
         if (peers_[1] != nullptr) peers_[1]->queue.close("the stream ended");
         return;
+      case 7:
+        hold_saves_ = true;
+        return;
+      case 8:
+      case 9:
+        hold_saves_ = false;
+        return saved(more == 8);
       default:
         break;
     }
@@ -407,6 +446,8 @@ class Session {
   Options options_;
   Bytes memory_;
   TargetCore core_{kLimits};
+  std::vector<NamespaceRef> saving_;
+  bool hold_saves_ = false;
   std::array<std::unique_ptr<Peer>, 2> peers_;
   uint64_t now_ns_ = 1;
 };
@@ -478,6 +519,36 @@ Buffer io_session(unsigned bits) {
   return input;
 }
 
+// Of one of the two connections, on its I/O queue: action and type, and the two keys.
+void put_reserve(Buffer& to, unsigned peer, IoOpcode opcode, unsigned cdw10, unsigned persist,
+                 unsigned first, unsigned second) {
+  put(to, {peer << 3 | 1, static_cast<unsigned>(opcode), 2 | 8 | 128, 6, cdw10 & 0xff, cdw10 >> 8,
+           0, persist << 6, 16, 0, 1 | (16 << 2)});
+  put(to, {first, 0, 0, 0, 0, 0, 0, 0, second, 0, 0, 0, 0, 0, 0, 0});
+}
+
+// The one host registers and reserves by the I/O queue of the other connection, which then ends and
+// comes back as a host of its own without an I/O queue; so all else is up to the fuzzer.
+Buffer reservation_session(unsigned bits) {
+  Buffer input;
+  put(input, {bits});
+  put_reserve(input, 1, IoOpcode::kReservationRegister, 0, 3, 0, 1);
+  put(input, {0x76});  // saves are held
+  put_reserve(input, 1, IoOpcode::kReservationAcquire, 0x300, 0, 1, 0);
+  put(input, {0x86});
+  put_io(input, IoOpcode::kWrite, 0, 1, 512, 1);
+  put(input, {0x09, 0x0e, 2 | 8 | 16 | 128, 7, 31, 0, 0, 0, 1, 0, 0, 0, 128, 0, 0});  // report
+  put_admin(input, AdminOpcode::kGetFeatures, 0x83, 0);
+  put_admin(input, AdminOpcode::kSetFeatures, 0x82, 0);
+  put(input, {0x1b});  // the device keeps a write while the reservation is preempted
+  put_io(input, IoOpcode::kWrite, 0, 1, 512, 1, 8);
+  put_reserve(input, 1, IoOpcode::kReservationAcquire, 0x102, 0, 1, 1);
+  put(input, {0x8b, 0, 0x0b});
+  put_reserve(input, 1, IoOpcode::kReservationRelease, 1, 0, 1, 0);
+  put_admin(input, AdminOpcode::kGetLogPage, 0x80 | (15u << 16), 64);
+  return input;
+}
+
 }  // namespace
 
 const size_t fuzz::kInputMax = 512;
@@ -487,6 +558,9 @@ fuzz::Seeds fuzz::seeds() {
   for (unsigned bits : {0x00u, 0x04u, 0x0cu, 0x1cu, 0x30u, 0x60u}) {
     all.emplace_back("admin-" + std::to_string(bits), admin_session(bits));
     all.emplace_back("io-" + std::to_string(bits), io_session(bits));
+  }
+  for (unsigned bits : {0x00u, 0x0cu}) {
+    all.emplace_back("reservation-" + std::to_string(bits), reservation_session(bits));
   }
   all.emplace_back("discovery", admin_session(0x80));
   Buffer hello{std::byte{1}};

@@ -14,6 +14,7 @@ import tempfile
 import time
 
 import nvme_commands
+import reservations
 import steps
 from image import image
 from kernel_log import Watch
@@ -31,6 +32,9 @@ RESETTING = [
     r"no usable path - requeuing I/O",
     r"nvme nvme\d+: failed to send request -32",
 ]
+
+
+QUICK = "--reconnect-delay=1"
 
 
 class Scenario:
@@ -98,17 +102,23 @@ class Scenario:
 
     def second_host(self, first):
         """A second host works while the first one writes, and after the first was killed."""
-        first_disk, _ = self.step(first, "first host connects", steps.connect, self.raw, FIRST)
+        first_disk, _ = self.step(
+            first, "first host connects", steps.connect, self.raw, FIRST, options=QUICK
+        )
         beside = Watch(first, "fio of the first host")
         beside.begin()
         first.start(steps.fio_command(first_disk, 24, 20, "--offset=24M"), 120)
         with self.boot("second host") as second:
             second.run("modprobe nvme-tcp; modprobe ext4")
-            disk, _ = self.step(second, "second host connects", steps.connect, self.raw, SECOND)
+            disk, _ = self.step(
+                second, "second host connects", steps.connect, self.raw, SECOND, options=QUICK
+            )
             self.step(second, "fio verify beside the first", steps.fio_verify, disk, 16, 5)
             code, output = first.finish()
             assert code == 0, f"fio of the first host: {output[-2000:]}"
             beside.check()
+            if self.target.has_reservations:
+                self.reservations(first, second, first_disk, disk)
             first.start(f"while :; do dd if=/dev/zero of={first_disk} bs=1M seek=30 count=8 "
                         "oflag=direct conv=notrunc; done", 120)  # fmt: skip
             time.sleep(2)
@@ -125,6 +135,30 @@ class Scenario:
             self.step(second, "write, drop caches, sha256, fsck", steps.write_and_verify, files)
             self.step(second, "disconnect", steps.disconnect, self.files)
             self.step(second, "disconnect", steps.disconnect, self.raw)
+
+
+    def reservations(self, first, second, first_disk, second_disk):
+        """Both hosts reserve the raw disk in turn; in between the target is killed."""
+        disks = (first_disk, second_disk)
+        noise = reservations.RECONNECTING
+        started = Watch(first, "reservations, first host", noise)
+        started.begin()
+        self.step(
+            second,
+            "reservation: conflict",
+            lambda other: reservations.conflict(first, other, disks),
+            expected=noise,
+        )
+        self.target.crash()
+        self.step(second, "after SIGKILL of the target", reservations.after_a_crash, second_disk,
+                  expected=noise)  # fmt: skip
+        self.step(
+            second,
+            "preempt and abort, release",
+            lambda winner: reservations.preempt(first, winner, disks),
+            expected=noise,
+        )
+        started.check()
 
 
 def run(options, folder):

@@ -17,6 +17,7 @@ from kernels import Unavailable
 from machine import Machine
 
 MIB = 1 << 20
+UUIDS = [f"{n * 8}-1111-4111-8111-111111111111" for n in "ab"]
 HOSTS = [f"nqn.2026-11.io.blockbridge:host:{n * 8}-0000-4000-8000-000000000000" for n in "123"]
 
 
@@ -31,6 +32,7 @@ class OurTarget:
     """bb-serve with a file and a memory device, for two named hosts."""
 
     name, has_compare, out_of_range = "bb-serve", True, "LBA Out of Range"
+    has_reservations = True
     host_refused = r"Connect for subsystem .* is not allowed|failed to connect queue: 0"
 
     def __init__(self, build_dir, folder, digests=True):
@@ -41,27 +43,40 @@ class OurTarget:
         with open(self.disk, "wb") as file:
             file.truncate(256 * MIB)
         sizes = [256 * MIB, 64 * MIB]
-        command = [
+        self.command = [
             program,
             "--device",
             f"file:{self.disk}",
             "--device",
             f"mem:{sizes[1] // MIB}M",
         ]
-        command += ["--nvme-tcp", "127.0.0.1:0", "--digest", "on" if digests else "off"]
-        command += ["--allow-host", HOSTS[0], "--allow-host", HOSTS[1]]
+        for uuid in UUIDS:
+            self.command += ["--uuid", uuid]
+        self.command += ["--reservations", folder, "--digest", "on" if digests else "off"]
+        self.command += ["--allow-host", HOSTS[0], "--allow-host", HOSTS[1]]
         self.log = open(pathlib.Path(folder, "target.log"), "w+", encoding="utf-8")
-        self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=self.log, text=True
-        )
-        try:
-            text = self._until_ready()
-        except BaseException:
-            self.process.kill()
-            raise
+        text = self._start("127.0.0.1:0")
         found = re.findall(r"^export nvme-tcp \S+?:(\d+) (\S+)$", text, re.M)
         assert len(found) == 2, f"two exports were asked for, and bb-serve says: {text}"
         self.exports = [Export(int(p), nqn, size) for (p, nqn), size in zip(found, sizes)]
+
+    def _start(self, address):
+        self.process = subprocess.Popen(
+            [*self.command, "--nvme-tcp", address],
+            stdout=subprocess.PIPE,
+            stderr=self.log,
+            text=True,
+        )
+        try:
+            return self._until_ready()
+        except BaseException:
+            self.process.kill()
+            raise
+
+    def crash(self):
+        """SIGKILL, and a new process at the same address."""
+        self.kill()
+        self._start(f"127.0.0.1:{self.exports[0].port}")
 
     def _until_ready(self):
         """The lines up to "ready nvme-tcp", which bb-serve prints last."""
@@ -100,6 +115,7 @@ class ReferenceTarget:
     """Linux's nvmet-tcp in a guest of its own, reached through a forwarded port."""
 
     name, has_compare, out_of_range = "nvmet", False, "NVMe status"
+    has_reservations = False
     host_refused = r"Connect for subsystem .* is not allowed|failed to connect queue: 0"
 
     disk = None

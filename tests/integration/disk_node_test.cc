@@ -10,6 +10,7 @@
 #include "base/units.h"
 #include "io/buffer.h"
 #include "io/device_uri.h"
+#include "support/wire_host.h"
 #include "support/world.h"
 
 namespace bb::backplane {
@@ -17,6 +18,8 @@ namespace {
 
 const Uuid kUs = Uuid::parse("0f1e2d3c-4b5a-4978-8796-a5b4c3d2e1f0").value();
 const Uuid kThem = Uuid::parse("aaaaaaaa-4b5a-4978-8796-a5b4c3d2e1f0").value();
+
+const char* const kVisitor = "nqn.2026-11.example:visitor";
 
 class DiskNodeTest : public testing::Test {
  protected:
@@ -34,7 +37,8 @@ class DiskNodeTest : public testing::Test {
                           .domain = "n1",
                           .enclosure = "n1",
                           .listen = {"127.0.0.1:0"},
-                          .control = "127.0.0.1:0"};
+                          .control = "127.0.0.1:0",
+                          .hosts = {kVisitor}};
     config.drives.push_back(
         {.uri = "file:" + folder_ + "/a", .slot = "0", .create_bytes = 32 * MiB});
     auto node = world_.run(DiskNode::start(world_.context, std::move(config)));
@@ -128,6 +132,83 @@ TEST_F(DiskNodeTest, ForcedReleaseCutsTheOwner) {
   auto released = world_.run(node_->release({drive_, {.force = true}}));
   ASSERT_TRUE(released.ok());
   EXPECT_FALSE(write(device->get()).ok());
+  close(std::move(device).value());
+}
+
+// A host with an I/O queue on the drive while nobody has claimed it.
+struct Visitor {
+  test::WireHost admin;
+  test::WireHost io;
+  explicit Visitor(test::World& world) : admin(world), io(world) {}
+};
+
+class ReservedDriveTest : public DiskNodeTest {
+ protected:
+  std::unique_ptr<Visitor> visit(uint8_t number) {
+    auto made = std::make_unique<Visitor>(world_);
+    test::WireHost::Who who{.nqn = drive_nqn(drive_), .host_nqn = kVisitor};
+    who.host_id.bytes[0] = static_cast<std::byte>(number);
+    std::string at = node_->nvme_addresses().at(0);
+    auto admin = world_.run(made->admin.connect(at, who, 0, io::nvme::kControllerIdAny));
+    EXPECT_TRUE(admin.ok() && admin->status == io::nvme::NvmeStatus::kSuccess);
+    auto queue = world_.run(made->io.connect(at, who, 1, static_cast<uint16_t>(admin->result)));
+    EXPECT_TRUE(queue.ok() && queue->status == io::nvme::NvmeStatus::kSuccess);
+    return made;
+  }
+  io::nvme::NvmeStatus ask(Visitor& visitor, io::nvme::IoOpcode opcode, uint32_t cdw10,
+                           io::nvme::test::Buffer data) {
+    io::nvme::Sqe sqe{.opcode = static_cast<uint8_t>(opcode),
+                      .flags = io::nvme::kFlagSgl,
+                      .command_id = 1,
+                      .nsid = 1,
+                      .cdw10 = cdw10};
+    auto answer = world_.run(visitor.io.ask(sqe, std::move(data)));
+    return answer.ok() ? answer->status : io::nvme::NvmeStatus::kInternalError;
+  }
+  io::nvme::NvmeStatus flush(Visitor& visitor) {
+    return ask(visitor, io::nvme::IoOpcode::kFlush, 0, {});
+  }
+  static io::nvme::test::Buffer keys(uint64_t first, uint64_t second) {
+    io::nvme::test::Buffer data(16);
+    store_le<uint64_t>(data.data(), first);
+    store_le<uint64_t>(data.data() + 8, second);
+    return data;
+  }
+  void leave(Visitor& visitor) {
+    world_.run(visitor.io.close());
+    world_.run(visitor.admin.close());
+  }
+};
+
+// The node's next life finds who may write on the drive itself; a claim ends all of that.
+TEST_F(ReservedDriveTest, AReservationSurvivesTheNodeAndEndsWithAClaim) {
+  using enum io::nvme::IoOpcode;
+  constexpr auto kOk = io::nvme::NvmeStatus::kSuccess;
+  constexpr auto kConflict = io::nvme::final_status(io::nvme::NvmeStatus::kReservationConflict);
+  auto holder = visit(1);
+  EXPECT_EQ(ask(*holder, kReservationRegister, 3u << 30, keys(0, 7)), kOk);
+  EXPECT_EQ(ask(*holder, kReservationAcquire, 2u << 8, keys(7, 0)), kOk);
+  leave(*holder);
+  for (int life = 0; life < 2; ++life) {
+    stop();
+    start();
+    auto other = visit(2);
+    EXPECT_EQ(flush(*other), kConflict);
+    leave(*other);
+    holder = visit(1);
+    EXPECT_EQ(flush(*holder), kOk);
+    leave(*holder);
+  }
+  ASSERT_TRUE(claim(kUs, 1).ok());
+  auto device = connect(kUs, 1);
+  ASSERT_TRUE(device.ok()) << device.status().to_string();
+  EXPECT_TRUE(write(device->get()).ok());
+  close(std::move(device).value());
+  stop();
+  start();  // the end of the reservation is durable, too
+  device = connect(kUs, 1);
+  ASSERT_TRUE(device.ok()) << device.status().to_string();
+  EXPECT_TRUE(write(device->get()).ok());
   close(std::move(device).value());
 }
 

@@ -60,7 +60,7 @@ struct HostWire {
   }
   Buffer connect(uint16_t queue_id, uint16_t queue_size, uint16_t controller_id,
                  const std::string& nqn = kNqn, const std::string& host = kHostNqn,
-                 uint8_t attributes = 0, uint32_t keep_alive_ms = 0) const {
+                 uint8_t attributes = 0, uint32_t keep_alive_ms = 0, uint8_t host_id = 0) const {
     Sqe sqe;
     ConnectCommand{.queue_id = queue_id,
                    .queue_size = queue_size,
@@ -69,8 +69,10 @@ struct HostWire {
         .encode(sqe);
     sqe.command_id = 0xc0;
     Buffer data(kConnectDataBytes);
-    ConnectData{.host = {.host_nqn = host}, .controller_id = controller_id, .subsystem_nqn = nqn}
-        .encode(data);
+    ConnectData connect{
+        .host = {.host_nqn = host}, .controller_id = controller_id, .subsystem_nqn = nqn};
+    connect.host.host_id.bytes[0] = static_cast<std::byte>(host_id);
+    connect.encode(data);
     return capsule(sqe, data);
   }
   static Sqe property_set_cc(uint32_t value) {

@@ -41,6 +41,10 @@ enum class IoOpcode : uint8_t {
   kCompare = 0x05,
   kWriteZeroes = 0x08,
   kDatasetManagement = 0x09,
+  kReservationRegister = 0x0d,
+  kReservationReport = 0x0e,
+  kReservationAcquire = 0x11,
+  kReservationRelease = 0x15,
 };
 
 enum class FabricsType : uint8_t {
@@ -63,6 +67,8 @@ enum class FeatureId : uint8_t {
   kKeepAliveTimer = 0x0f,
   kHostBehavior = 0x16,
   kHostIdentifier = 0x81,
+  kReservationMask = 0x82,         // which notifications are not told
+  kReservationPersistence = 0x83,  // PTPL
 };
 
 enum class LogId : uint8_t {
@@ -74,6 +80,7 @@ enum class LogId : uint8_t {
   kCommandEffects = 0x05,
   kFeaturesSupported = 0x12,
   kDiscovery = 0x70,
+  kReservation = 0x80,
 };
 
 enum class IdentifyCns : uint8_t {
@@ -211,6 +218,7 @@ struct Capabilities {
 // Asynchronous events, DW0 of the completion: type, information and log page.
 inline constexpr uint32_t kEventNamespaceChanged = 0x02u | (0x00u << 8) | (0x04u << 16);
 inline constexpr uint32_t kEventDiscoveryChanged = 0x02u | (0xf0u << 8) | (0x70u << 16);
+inline constexpr uint32_t kEventReservationLog = 0x06u | (0x00u << 8) | (0x80u << 16);
 inline constexpr uint32_t kEventConfigNamespace = 1u << 8;
 inline constexpr uint32_t kEventConfigDiscovery = 1u << 31;
 

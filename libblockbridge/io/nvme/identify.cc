@@ -140,6 +140,7 @@ void NamespaceInfo::encode(Bytes into) const {
   bool hints = physical_block_bytes > block_bytes;
   into[24] = hints ? std::byte{0x10} : std::byte{0};  // NSFEAT: the granularities below are valid
   into[30] = std::byte{1};                            // NMIC: may be seen by several controllers
+  into[31] = std::byte{reservations};                 // RESCAP
   if (hints) {
     uint32_t granule = physical_block_bytes / block_bytes - 1;
     for (size_t at = 64; at <= 72; at += 2) put<uint16_t>(into, at, static_cast<uint16_t>(granule));
@@ -152,6 +153,7 @@ void NamespaceInfo::encode(Bytes into) const {
 void NamespaceInfo::encode_independent(Bytes into) const {
   into = cleared(into);
   into[1] = std::byte{1};
+  into[2] = std::byte{reservations};
   into[8] = read_only ? std::byte{1} : std::byte{0};
   into[14] = std::byte{1};  // NSTAT: ready
 }
@@ -182,6 +184,7 @@ Result<NamespaceInfo> NamespaceInfo::decode(ConstBytes data) {
     uint32_t granule = get<uint16_t>(data, 64) + 1u;
     info.physical_block_bytes = std::min(granule * info.block_bytes, 1u << 20);
   }
+  info.reservations = static_cast<uint8_t>(data[31]);
   info.read_only = (data[99] & std::byte{1}) != std::byte{0};
   info.uuid = Uuid::from(data.subspan(104, 16));
   return info;

@@ -15,6 +15,7 @@ enum class ControllerType : uint8_t { kNotReported = 0, kIo = 1, kDiscovery = 2,
 inline constexpr uint16_t kOncsCompare = 1u << 0;
 inline constexpr uint16_t kOncsDatasetManagement = 1u << 2;
 inline constexpr uint16_t kOncsWriteZeroes = 1u << 3;
+inline constexpr uint16_t kOncsReservations = 1u << 5;
 // CTRATT bits.
 inline constexpr uint32_t kCtrattHostId128 = 1u << 0;
 inline constexpr uint32_t kCtrattTrafficKeepsAlive = 1u << 6;
@@ -53,7 +54,8 @@ struct NamespaceInfo {
   uint32_t physical_block_bytes = 512;  // reported as preferred write granularity
   bool read_only = false;               // NSATTR
   bool deallocate = false;
-  Uuid uuid;  // also the NGUID
+  uint8_t reservations = 0;  // RESCAP
+  Uuid uuid;                 // also the NGUID
 
   static Result<NamespaceInfo> decode(ConstBytes data);  // without uuid when NGUID is 0
   void encode(Bytes into) const;                         // 4096 bytes

@@ -30,7 +30,9 @@ NamespaceConfig config_of(const NamespaceOptions& options) {
                          .uuid = options.uuid,
                          .device = options.device,
                          .read_only = options.read_only,
-                         .geometry = geometry_of(*options.device)};
+                         .geometry = geometry_of(*options.device),
+                         .reservation_store = options.reservation_store,
+                         .reservation = options.reservation};
   config.geometry.read_only = config.geometry.read_only || options.read_only;
   return config;
 }
@@ -44,7 +46,11 @@ Target::Target(Context context, TargetOptions options)
       core_(options_.limits, options_.digests),
       progress_(loop_),
       accepting_(loop_),
-      serving_(loop_) {
+      serving_(loop_),
+      saving_(loop_) {
+  core_.set_save_reservation([this](NamespaceRef of, const ReservationState& state) {
+    saving_.spawn(save_reservation(std::move(of), state));
+  });
   housekeeping_.owner = this;
   housekeeping_.fire = [](Timer* timer) { static_cast<Housekeeping*>(timer)->owner->keep_house(); };
 }
@@ -158,7 +164,7 @@ Result<uint32_t> Target::add_namespace(const std::string& nqn, NamespaceOptions 
 
 Task<Status> Target::remove_namespace(std::string nqn, uint32_t nsid) {
   BB_CO_ASSIGN(NamespaceRef removed, core_.remove_namespace(nqn, nsid));
-  while (removed->io_in_flight > 0) {
+  while (removed->io_in_flight > 0 || removed->reservation->saving()) {
     progress_.reset();
     co_await progress_.wait();
   }
@@ -170,6 +176,16 @@ Status Target::update_namespace(const std::string& nqn, uint32_t nsid) {
   Geometry geometry = geometry_of(*found->device);
   geometry.read_only = geometry.read_only || found->read_only;
   return core_.update_geometry(nqn, nsid, geometry);
+}
+
+Task<void> Target::save_reservation(NamespaceRef of, ReservationState state) {
+  Status status = co_await of->reservation_store->save(std::move(state));
+  if (!status.ok()) {
+    log_warn("namespace {}: {} -> the reservation command fails", of->uuid.to_string(),
+             status.to_string());
+  }
+  of->reservation->on_saved(status.ok());
+  progress_.set();
 }
 
 Task<void> Target::drained(std::function<bool(const TargetConnection&)> of) {
@@ -184,7 +200,18 @@ Task<void> Target::drained(std::function<bool(const TargetConnection&)> of) {
 }
 
 Task<Status> Target::remove_subsystem(std::string nqn) {
+  auto found = core_.subsystems().find(nqn);
+  std::vector<NamespaceRef> all;
+  if (found != core_.subsystems().end()) {
+    for (uint32_t nsid : found->second->nsids()) all.emplace_back(found->second->find(nsid));
+  }
   BB_CO_TRY(core_.remove_subsystem(nqn));
+  for (const NamespaceRef& one : all) {
+    while (one->reservation->saving()) {
+      progress_.reset();
+      co_await progress_.wait();
+    }
+  }
   co_await drained([&nqn](const TargetConnection& one) { return one.nqn() == nqn; });
   co_return Status();
 }
@@ -195,6 +222,19 @@ Task<void> Target::disconnect(std::string nqn, std::function<bool(const HostIden
       "the host was disconnected");
   co_await drained(
       [&](const TargetConnection& one) { return one.nqn() == nqn && which(one.host()); });
+}
+
+Task<Status> Target::clear_reservation(std::string nqn, uint32_t nsid) {
+  BB_CO_ASSIGN(const Namespace* found, core_.find_namespace(nqn, nsid));
+  Event ended(loop_);
+  bool kept = false;
+  found->reservation->clear([&ended, &kept](bool durable) {
+    kept = durable;
+    ended.set();
+  });
+  while (!ended.is_set()) co_await ended.wait();
+  if (kept) co_return Status();
+  co_return error(Code::k_io_error, "{}: that its reservation ended could not be recorded", nqn);
 }
 
 std::vector<ControllerStat> Target::controllers() const {
@@ -231,6 +271,7 @@ Task<void> Target::stop() {
   for (const auto& listener : listeners_) co_await listener->close();
   for (const auto& connection : connections_) connection->close("the target stops");
   co_await serving_.join();
+  co_await saving_.join();
   loop_.disarm(housekeeping_);
 }
 

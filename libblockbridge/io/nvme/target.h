@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "io/nvme/reservation_store.h"
 #include "io/nvme/target_connection.h"
 
 namespace bb::io::nvme {
@@ -25,6 +26,10 @@ struct NamespaceOptions {
       nullptr;  // borrowed until remove_namespace, remove_subsystem or stop has returned
   Uuid uuid;
   bool read_only = false;  // to its hosts, whatever the device is
+  // Where its reservation outlives the target (PTPL); borrowed likewise. `reservation` is what it
+  // has loaded. Without one, hosts are told that reservations do not persist.
+  ReservationStore* reservation_store = nullptr;
+  ReservationState reservation;
 };
 
 struct SubsystemOptions {
@@ -78,6 +83,9 @@ class Target {
   // reaches the device. They may connect again unless Admission refuses them.
   Task<void> disconnect(std::string nqn, std::function<bool(const HostIdentity&)> which);
 
+  // Ends all registrations and the reservation of a namespace, durably. NOT_FOUND, IO_ERROR.
+  Task<Status> clear_reservation(std::string nqn, uint32_t nsid);
+
   std::vector<ControllerStat> controllers() const;
   Counters counters(const std::string& nqn) const;  // of a subsystem, all hosts so far
   std::vector<std::string> addresses() const;       // we listen on, with the ports chosen
@@ -97,6 +105,7 @@ class Target {
   Task<void> serve(TargetConnection* connection);
   Task<void> drained(std::function<bool(const TargetConnection&)> of);
   void keep_house();
+  Task<void> save_reservation(NamespaceRef of, ReservationState state);
 
   Loop& loop_;
   Network& network_;
@@ -108,6 +117,7 @@ class Target {
   std::list<std::unique_ptr<TargetConnection>> connections_;
   TaskGroup accepting_;
   TaskGroup serving_;
+  TaskGroup saving_;
   Housekeeping housekeeping_;
   bool stopping_ = false;
 };

@@ -21,6 +21,7 @@ void TargetQueue::execute(uint16_t index, uint64_t now_ns) {
     return deliver_events();
   }
   if (controller_ == nullptr) return run_connect(index, now_ns);
+  if (run_persistence(index)) return;
   AdminReply reply = run_admin(slot, now_ns);
   if (slot.to_host && reply.status == NvmeStatus::kSuccess && slot.length_bytes > 0) {
     size_t have = std::min<size_t>(reply.data.size(), slot.length_bytes);

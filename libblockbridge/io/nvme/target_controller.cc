@@ -72,6 +72,7 @@ AdminReply Controller::property_set(const Sqe& sqe) {
 void Controller::reset() {
   csts_ &= ~(kCstsReady | kCstsFatal);
   events_.reset();
+  reservation_log_ = {};
   for (size_t id = 1; id < queues.size(); ++id) {
     TargetQueue* queue = std::exchange(queues[id], nullptr);
     if (queue != nullptr) queue->controller_ended("the controller was reset");
@@ -101,6 +102,11 @@ void Controller::on_namespace_changed(uint32_t nsid) {
 void Controller::raise_event(EventKind kind) {
   events_.raise(kind);
   if (!queues.empty() && queues[0] != nullptr) queues[0]->deliver_events();
+}
+
+void Controller::notify_reservation(uint32_t nsid, NotificationType type) {
+  reservation_log_.add(nsid, type);
+  raise_event(EventKind::kReservation);
 }
 
 }  // namespace bb::io::nvme

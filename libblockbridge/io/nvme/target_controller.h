@@ -54,6 +54,7 @@ class Controller {
   bool expired(uint64_t now_ns) const;
   void note_error(const ErrorEntry& entry);
   void raise_event(EventKind kind);
+  void notify_reservation(uint32_t nsid, NotificationType type);
   void on_namespace_changed(uint32_t nsid);
   bool take_event(uint32_t* event) { return events_.take(event); }
 
@@ -66,6 +67,8 @@ class Controller {
  private:
   ControllerInfo info() const;
   AdminReply identify_namespace(IdentifyCns cns, uint32_t nsid) const;
+  AdminReply get_reservation_feature(FeatureId feature, uint32_t nsid) const;
+  AdminReply set_reservation_mask(const Sqe& sqe);
   bool log_page(LogId id, LogData* data);
   void reset();
 
@@ -79,6 +82,7 @@ class Controller {
   uint64_t heard_ns_ = 0;
   uint32_t temperature_threshold_ = 0xffff;
   ControllerEvents events_;
+  ReservationLog reservation_log_;
   std::vector<uint32_t> changed_namespaces_;  // ascending; since the log page was last read
   std::vector<ErrorEntry> errors_;            // newest last
   uint64_t error_count_ = 0;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "base/check.h"
 #include "io/nvme/target_queue.h"
 
 namespace bb::io::nvme {
@@ -19,7 +20,7 @@ Status TargetCore::add_subsystem(SubsystemConfig config) {
   std::vector<NamespaceConfig> first = std::exchange(config.namespaces, {});
   auto subsystem = std::make_shared<Subsystem>(std::move(config));
   for (NamespaceConfig& one : first) {
-    Result<uint32_t> added = subsystem->add(std::move(one), limits_);
+    Result<uint32_t> added = subsystem->add(std::move(one), *this);
     if (!added.ok()) return added.status();
   }
   subsystem->settle(limits_);
@@ -46,7 +47,7 @@ Result<Subsystem*> TargetCore::find(const std::string& nqn) const {
 
 Result<uint32_t> TargetCore::add_namespace(const std::string& nqn, NamespaceConfig config) {
   BB_ASSIGN(Subsystem * subsystem, find(nqn));
-  BB_ASSIGN(uint32_t nsid, subsystem->add(std::move(config), limits_));
+  BB_ASSIGN(uint32_t nsid, subsystem->add(std::move(config), *this));
   namespace_changed(*subsystem, nsid);
   return nsid;
 }
@@ -96,7 +97,7 @@ void TargetCore::discovery_changed() {
 }
 
 void TargetCore::left_behind(TargetQueue& queue, const Controller& controller) {
-  if (controller.discovery() || !controller.subsystem()->config().single_association) return;
+  if (controller.discovery()) return;
   leftovers_.push_back({.queue = &queue, .nqn = controller.nqn(), .host = controller.host()});
 }
 
@@ -105,6 +106,18 @@ void TargetCore::came_back(TargetQueue& queue) {
     return;
   }
   for (TargetQueue* waiting : std::exchange(waiting_, {})) waiting->retry_connect_soon();
+}
+
+void TargetCore::aborted_io_back() {
+  for (const NamespaceRef& one : std::exchange(aborting_, {})) {
+    one->reservation->on_aborted_back();
+    if (one->reservation->waits_for_aborted()) aborting_.push_back(one);
+  }
+}
+
+void TargetCore::save_reservation(Namespace& of, const ReservationState& state) {
+  BB_CHECK(save_reservation_ != nullptr, "namespace {}: nobody can save its reservation", of.nsid);
+  save_reservation_(&of, state);
 }
 
 void TargetCore::disconnected(TargetQueue& queue, Controller& controller, uint16_t queue_id) {

@@ -53,6 +53,7 @@ class TargetCore {
   // closes while its Connect waits for another queue's.
   void left_behind(TargetQueue& queue, const Controller& controller);
   void came_back(TargetQueue& queue);
+  void aborted_io_back();  // nothing that a preempt-and-abort ended is with the device for a queue
   void stopped_waiting(TargetQueue& queue) { std::erase(waiting_, &queue); }
   void expire(uint64_t now_ns);  // those whose keep alive ran out
   const std::vector<std::unique_ptr<Controller>>& controllers() const { return controllers_; }
@@ -60,6 +61,20 @@ class TargetCore {
   // What `host` may see. Entries without an address of their own name `local_host`.
   LogData discovery_log(const HostIdentity& host, const std::string& local_host) const;
   uint32_t controllers_ended = 0;
+
+  struct Leftover {  // a closed queue with commands at the device
+    TargetQueue* queue;
+    std::string nqn;
+    HostIdentity host;
+  };
+  const std::vector<Leftover>& leftovers() const { return leftovers_; }
+
+  // How the driver saves a reservation: it answers with NamespaceReservation::on_saved.
+  using SaveReservation = std::function<void(NamespaceRef of, const ReservationState& state)>;
+  void set_save_reservation(SaveReservation save) { save_reservation_ = std::move(save); }
+  void save_reservation(Namespace& of, const ReservationState& state);
+  // Its reservation waits until nothing of a preempted host is with the device any more.
+  void await_aborted(Namespace& of) { aborting_.push_back(&of); }
 
  private:
   ConnectAnswer connect_admin(TargetQueue& queue, const ConnectCommand& command,
@@ -78,15 +93,12 @@ class TargetCore {
   std::vector<DiscoveryEntry> addresses_;
   std::map<std::string, std::shared_ptr<Subsystem>> subsystems_;
   std::vector<std::unique_ptr<Controller>> controllers_;
-  struct Leftover {  // a closed queue with commands at the device
-    TargetQueue* queue;
-    std::string nqn;
-    HostIdentity host;
-  };
   std::vector<Leftover> leftovers_;
   std::vector<TargetQueue*> waiting_;  // whose Connect waits until leftovers are gone
   uint16_t last_id_ = 0;
   uint64_t generation_ = 1;
+  SaveReservation save_reservation_;
+  std::vector<NamespaceRef> aborting_;
 };
 
 }  // namespace bb::io::nvme

@@ -9,11 +9,11 @@
 namespace bb::io::nvme {
 namespace {
 
-constexpr FeatureId kFeatures[] = {FeatureId::kArbitration,          FeatureId::kPowerManagement,
-                                   FeatureId::kTemperatureThreshold, FeatureId::kErrorRecovery,
-                                   FeatureId::kVolatileWriteCache,   FeatureId::kNumberOfQueues,
-                                   FeatureId::kWriteAtomicity,       FeatureId::kAsyncEventConfig,
-                                   FeatureId::kKeepAliveTimer,       FeatureId::kHostIdentifier};
+constexpr FeatureId kFeatures[] = {
+    FeatureId::kArbitration,    FeatureId::kPowerManagement,    FeatureId::kTemperatureThreshold,
+    FeatureId::kErrorRecovery,  FeatureId::kVolatileWriteCache, FeatureId::kNumberOfQueues,
+    FeatureId::kWriteAtomicity, FeatureId::kAsyncEventConfig,   FeatureId::kKeepAliveTimer,
+    FeatureId::kHostIdentifier, FeatureId::kReservationMask,    FeatureId::kReservationPersistence};
 
 }  // namespace
 
@@ -52,10 +52,36 @@ AdminReply Controller::get_features(const Sqe& sqe) const {
       reply.data.assign(host_.host_id.bytes.begin(), host_.host_id.bytes.end());
       return reply;
     }
+    case FeatureId::kReservationMask:
+    case FeatureId::kReservationPersistence:
+      return get_reservation_feature(feature, sqe.nsid);
     case FeatureId::kHostBehavior:
       break;
   }
   return refusal(NvmeStatus::kInvalidField);
+}
+
+// Features of a namespace (NVMe base 2.0, 5.27.1.25 and 5.27.1.26).
+AdminReply Controller::get_reservation_feature(FeatureId feature, uint32_t nsid) const {
+  if (discovery()) return refusal(NvmeStatus::kInvalidField);
+  const Namespace* found = subsystem_->find(nsid);
+  if (found == nullptr) return refusal(NvmeStatus::kInvalidNamespace);
+  const NamespaceReservation& reservation = *found->reservation;
+  if (feature == FeatureId::kReservationMask) return {.result = reservation.notification_mask};
+  return {.result = reservation.state().persistent ? 1u : 0u};
+}
+
+AdminReply Controller::set_reservation_mask(const Sqe& sqe) {
+  constexpr uint32_t kKnown = 0x0e;  // a bit for each type of notification
+  if (discovery() || (sqe.cdw11 & ~kKnown) != 0) return refusal(NvmeStatus::kInvalidField);
+  if (sqe.nsid != kNsidAll && subsystem_->find(sqe.nsid) == nullptr) {
+    return refusal(NvmeStatus::kInvalidNamespace);
+  }
+  for (uint32_t nsid : subsystem_->nsids()) {
+    bool meant = sqe.nsid == kNsidAll || sqe.nsid == nsid;
+    if (meant) subsystem_->find(nsid)->reservation->notification_mask = sqe.cdw11;
+  }
+  return {};
 }
 
 AdminReply Controller::set_features(const Sqe& sqe) {
@@ -96,6 +122,9 @@ AdminReply Controller::set_features(const Sqe& sqe) {
       return {};
     case FeatureId::kHostIdentifier:
       return refusal(NvmeStatus::kCommandSequenceError);  // it came with Connect
+    case FeatureId::kReservationMask:
+      return set_reservation_mask(sqe);
+    case FeatureId::kReservationPersistence:  // TargetQueue::run_persistence
     case FeatureId::kHostBehavior:
       break;
   }

@@ -29,8 +29,9 @@ ControllerInfo Controller::info() const {
   info.transfer_max_bytes = subsystem_->transfer_max_bytes();
   info.command_max = limits.io_queue_depth;
   info.namespace_max = limits.namespaces;
-  info.optional_commands = static_cast<uint16_t>(
-      kOncsCompare | kOncsWriteZeroes | (subsystem_->discards() ? kOncsDatasetManagement : 0));
+  info.optional_commands =
+      static_cast<uint16_t>(kOncsCompare | kOncsWriteZeroes | kOncsReservations |
+                            (subsystem_->discards() ? kOncsDatasetManagement : 0));
   info.volatile_cache = subsystem_->volatile_cache();
   info.capsule_bytes = static_cast<uint32_t>(kSqeBytes) + limits.capsule_data_bytes;
   return info;
@@ -85,6 +86,7 @@ AdminReply Controller::identify_namespace(IdentifyCns cns, uint32_t nsid) const 
                      .physical_block_bytes = found->geometry.physical_block_bytes,
                      .read_only = found->geometry.read_only,
                      .deallocate = found->geometry.discard,
+                     .reservations = reservation_capabilities(found->reservation->may_persist()),
                      .uuid = found->uuid};
   if (cns == IdentifyCns::kNamespace) info.encode(reply.data);
   if (cns == IdentifyCns::kIndependentNamespace) info.encode_independent(reply.data);

@@ -17,6 +17,11 @@ bool is_stepwise(const Sqe& sqe) {
 
 void TargetQueue::execute_io(uint16_t index) {
   TargetSlot& slot = slots_[index];
+  if (slot.name_space != nullptr) {
+    NvmeStatus status = permitted(slot);
+    if (status != NvmeStatus::kSuccess) return answer(index, status);
+    if (run_reservation(index)) return;
+  }
   slot.state = State::kIo;
   slot.io.data = slot.data;
   if (static_cast<IoOpcode>(slot.sqe.opcode) == IoOpcode::kCompare) {
@@ -32,9 +37,14 @@ void TargetQueue::execute_io(uint16_t index) {
 }
 
 NvmeStatus TargetQueue::next_step(TargetSlot& slot, bool* more) {
-  if (slot.sqe.opcode != static_cast<uint8_t>(IoOpcode::kFlush)) return next_discard(slot, more);
-  *more = next_flush(slot);
-  return NvmeStatus::kSuccess;
+  if (slot.sqe.opcode != static_cast<uint8_t>(IoOpcode::kFlush)) {
+    bool ended = slot.aborted && slot.dsm_next < slot.dsm_count;
+    return ended ? final_status(NvmeStatus::kAbortedByPreempt) : next_discard(slot, more);
+  }
+  bool found = next_flush(slot);
+  NvmeStatus status = found ? permitted(slot) : NvmeStatus::kSuccess;
+  *more = found && status == NvmeStatus::kSuccess;
+  return status;
 }
 
 bool TargetQueue::next_flush(TargetSlot& slot) {
@@ -92,7 +102,8 @@ void TargetQueue::on_io_done(uint16_t index, Code code) {
   NvmeStatus status = nvme_status_of(code, reads);
   if (closing_) {
     if (io_in_flight_ == 0) core_.came_back(*this);
-    return answer(index, status);
+    answer(index, status);
+    return note_aborted_back();
   }
   if (status == NvmeStatus::kSuccess && is_stepwise(slot.sqe)) {
     bool more = false;
@@ -104,6 +115,7 @@ void TargetQueue::on_io_done(uint16_t index, Code code) {
     status = final_status(NvmeStatus::kCompareFailure);
   }
   answer(index, status);
+  note_aborted_back();
   serve_waiting(0);
 }
 

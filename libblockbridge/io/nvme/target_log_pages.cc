@@ -11,7 +11,8 @@ const std::vector<LogId> kLogPages = {LogId::kSupportedPages,
                                       LogId::kFirmware,
                                       LogId::kChangedNamespaces,
                                       LogId::kCommandEffects,
-                                      LogId::kFeaturesSupported};
+                                      LogId::kFeaturesSupported,
+                                      LogId::kReservation};
 
 const std::vector<AdminOpcode> kAdminCommands = {
     AdminOpcode::kGetLogPage,  AdminOpcode::kIdentify,    AdminOpcode::kAbort,
@@ -19,8 +20,15 @@ const std::vector<AdminOpcode> kAdminCommands = {
     AdminOpcode::kKeepAlive};
 
 std::vector<IoOpcode> io_commands(bool discard) {
-  std::vector<IoOpcode> all = {IoOpcode::kFlush, IoOpcode::kWrite, IoOpcode::kRead,
-                               IoOpcode::kCompare, IoOpcode::kWriteZeroes};
+  std::vector<IoOpcode> all = {IoOpcode::kFlush,
+                               IoOpcode::kWrite,
+                               IoOpcode::kRead,
+                               IoOpcode::kCompare,
+                               IoOpcode::kWriteZeroes,
+                               IoOpcode::kReservationRegister,
+                               IoOpcode::kReservationReport,
+                               IoOpcode::kReservationAcquire,
+                               IoOpcode::kReservationRelease};
   if (discard) all.push_back(IoOpcode::kDatasetManagement);
   return all;
 }
@@ -71,6 +79,10 @@ bool Controller::log_page(LogId id, LogData* data) {
     case LogId::kFeaturesSupported:
       *data = encode_features_supported(supported_features());
       return true;
+    case LogId::kReservation:  // each read takes the oldest page away
+      if (discovery()) return false;
+      *data = reservation_log_.take();
+      return true;
   }
   return false;
 }
@@ -81,6 +93,8 @@ AdminReply Controller::get_log_page(const Sqe& sqe) {
   uint64_t length = (((sqe.cdw10 >> 16) | (uint64_t{sqe.cdw11 & 0xffff} << 16)) + 1) * 4;
   uint64_t offset = sqe.cdw12 | (uint64_t{sqe.cdw13} << 32);
   if (length != sqe.sgl.length_bytes) return refusal(NvmeStatus::kSglDataLengthInvalid);
+  // A read of the middle would lose a page.
+  if (id == LogId::kReservation && offset != 0) return refusal(NvmeStatus::kInvalidField);
   LogData page;
   if (!log_page(id, &page)) return refusal(NvmeStatus::kInvalidLogPage);
   if (offset > page.size() || offset % 4 != 0) return refusal(NvmeStatus::kInvalidField);
@@ -89,6 +103,7 @@ AdminReply Controller::get_log_page(const Sqe& sqe) {
   if (reply.data.size() > length) reply.data.resize(length);
   if (!retain && id == LogId::kChangedNamespaces)
     events_.on_log_page_read(EventKind::kNamespaceChanged);
+  if (!retain && id == LogId::kReservation) events_.on_log_page_read(EventKind::kReservation);
   if (!retain && id == LogId::kDiscovery) events_.on_log_page_read(EventKind::kDiscoveryChanged);
   return reply;
 }

@@ -90,6 +90,11 @@ NvmeStatus TargetQueue::plan_io(TargetSlot& slot) {
       return plan_range(slot);
     case IoOpcode::kDatasetManagement:
       return plan_dsm(slot);
+    case IoOpcode::kReservationRegister:
+    case IoOpcode::kReservationReport:
+    case IoOpcode::kReservationAcquire:
+    case IoOpcode::kReservationRelease:
+      return plan_reservation(slot);
   }
   return final_status(NvmeStatus::kInvalidOpcode);
 }

@@ -53,7 +53,7 @@ void TargetQueue::close(const char* why) {
   if (!closing_) {
     closing_ = true;
     close_reason_ = why;
-    io_ready_.clear();
+    while (!io_ready_.empty()) slots_[io_ready_.pop()].state = State::kWaiting;  // for ever
     waiting_.clear();
     if (connecting_) core_.stopped_waiting(*this);
   }
@@ -64,6 +64,7 @@ void TargetQueue::close(const char* why) {
 }
 
 void TargetQueue::leave(const Controller& controller) {
+  forget_reservations();
   if (io_in_flight_ > 0) core_.left_behind(*this, controller);
 }
 
@@ -158,6 +159,7 @@ void TargetQueue::on_capsule(ConstBytes header, uint64_t now_ns) {
   slot.to_host = false;
   slot.r2t_sent = false;
   slot.send_data = false;
+  slot.aborted = false;
   slot.status = NvmeStatus::kSuccess;
   slot.length_bytes = 0;
   slot.received_bytes = 0;

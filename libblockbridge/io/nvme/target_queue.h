@@ -69,6 +69,18 @@ class TargetQueue {
   void retry_connect(uint64_t now_ns);
   void retry_connect_soon();
 
+  // From the reservation of a namespace. Its commands' entries and data, and their answer; what
+  // waits for the device is looked at again; all commands of the namespace end, and: are some that
+  // ended (of any namespace: null) with the device yet?
+  const Sqe& sqe(uint16_t slot) const { return slots_[slot].sqe; }
+  ConstBytes received(uint16_t slot) const {
+    return {slots_[slot].data, slots_[slot].length_bytes};
+  }
+  void reservation_done(uint16_t slot, NvmeStatus status);
+  void recheck();
+  void abort_commands(const Namespace& of);
+  bool aborting(const Namespace* of) const;
+
   // From the controller.
   void controller_ended(const char* why);
   void abort_events();
@@ -91,6 +103,7 @@ class TargetQueue {
   NvmeStatus plan_io(TargetSlot& slot);
   NvmeStatus plan_range(TargetSlot& slot);
   NvmeStatus plan_dsm(TargetSlot& slot);
+  NvmeStatus plan_reservation(TargetSlot& slot);
   NvmeStatus no_namespace(uint32_t nsid) const;
   NvmeStatus plan_admin(TargetSlot& slot);
   NvmeStatus plan_data(TargetSlot& slot, bool to_host, uint32_t length_bytes);
@@ -101,6 +114,16 @@ class TargetQueue {
   NvmeStatus next_step(TargetSlot& slot, bool* more);
   NvmeStatus next_discard(TargetSlot& slot, bool* more);
   bool next_flush(TargetSlot& slot);
+  NvmeStatus permitted(const TargetSlot& slot) const;
+  bool run_reservation(uint16_t index);
+  bool run_persistence(uint16_t index);
+  void report_reservation(uint16_t index);
+  void forget_reservations();
+  void note_aborted_back() {
+    if (aborting_) [[unlikely]]
+      aborted_back();
+  }
+  void aborted_back();
   AdminReply run_admin(TargetSlot& slot, uint64_t now_ns);
   void run_connect(uint16_t index, uint64_t now_ns);
   void leave(const Controller& controller);
@@ -136,6 +159,7 @@ class TargetQueue {
   int receiving_ = -1;                  // slot of the present PDU's data; -1: to be dropped
   std::optional<uint16_t> connecting_;  // slot of a Connect that waits
   bool retry_connect_ = false;
+  bool aborting_ = false;    // a preempt ended commands that were with the device
   bool discarding_ = false;  // a refused capsule's data: answer at its end
   uint64_t buffered_bytes_ = 0;
   uint32_t io_in_flight_ = 0;

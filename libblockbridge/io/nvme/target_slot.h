@@ -28,7 +28,8 @@ struct TargetSlot {
     kFree,
     kReceiving,   // data from the host, in the capsule or behind an R2T
     kWaiting,     // for a data buffer
-    kIo,          // with the device
+    kIo,          // with the device, or about to be
+    kReserving,   // a reservation command that is being carried out
     kConnecting,  // a Connect that waits for the end of the association before
     kAnswering,   // the answer is queued or being sent
     kEvent,       // an asynchronous event request, kept
@@ -39,6 +40,7 @@ struct TargetSlot {
   bool to_host = false;
   bool r2t_sent = false;
   bool send_data = false;  // the answer has data
+  bool aborted = false;    // by a preempt: what it has not done yet it does not do
   NvmeStatus status = NvmeStatus::kSuccess;
   uint8_t head_bytes = 0;  // C2HData header, or R2T
   uint8_t tail_bytes = 0;  // data digest and response

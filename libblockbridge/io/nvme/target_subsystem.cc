@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <bit>
 
+#include "io/nvme/target_core.h"
+
 namespace bb::io::nvme {
 namespace {
 
@@ -38,7 +40,8 @@ bool Subsystem::allows(const std::string& host_nqn) const {
   return allowed.empty() || std::find(allowed.begin(), allowed.end(), host_nqn) != allowed.end();
 }
 
-Result<uint32_t> Subsystem::add(NamespaceConfig config, const TargetLimits& limits) {
+Result<uint32_t> Subsystem::add(NamespaceConfig config, TargetCore& core) {
+  const TargetLimits& limits = core.limits();
   uint32_t nsid = config.nsid;
   if (nsid == 0) {
     for (nsid = 1; find(nsid) != nullptr;) ++nsid;
@@ -63,6 +66,9 @@ Result<uint32_t> Subsystem::add(NamespaceConfig config, const TargetLimits& limi
   added->device = config.device;
   added->read_only = config.read_only;
   added->geometry = config.geometry;
+  added->reservation_store = config.reservation_store;
+  added->reservation = std::make_unique<NamespaceReservation>(
+      core, *added, config.reservation_store != nullptr, std::move(config.reservation));
   added->write_through =
       transfer_max_bytes_ != 0 && config.geometry.volatile_cache && !volatile_cache_;
   if (namespaces_.size() < nsid) namespaces_.resize(nsid);

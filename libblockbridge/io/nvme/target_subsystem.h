@@ -4,18 +4,22 @@
 
 #include <boost/smart_ptr/intrusive_ptr.hpp>
 #include <boost/smart_ptr/intrusive_ref_counter.hpp>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "base/uuid.h"
 #include "io/nvme/command.h"
 #include "io/nvme/target_limits.h"
+#include "io/nvme/target_reservation.h"
 
 namespace bb::io {
 class Device;
 }
 
 namespace bb::io::nvme {
+
+class ReservationStore;
 
 // Asked at every Connect of a subsystem. FENCED and PERMISSION_DENIED refuse for good; BUSY and
 // UNAVAILABLE tell the host to try again.
@@ -54,6 +58,10 @@ struct NamespaceConfig {
   Device* device = nullptr;  // borrowed; only the driver looks at it
   bool read_only = false;    // whatever the device says
   Geometry geometry;
+  // Where its reservation outlives the target; borrowed, only the driver looks at it. Null:
+  // nowhere.
+  ReservationStore* reservation_store = nullptr;
+  ReservationState reservation;  // as the store has it
 };
 
 // One device as the hosts of a subsystem see it. Whoever works on one of its commands holds it, so
@@ -69,6 +77,8 @@ struct Namespace : boost::intrusive_ref_counter<Namespace, boost::thread_unsafe_
   bool removed = false;       // nothing new of it reaches the device
   uint32_t io_in_flight = 0;  // with the device
   Counters counters;
+  ReservationStore* reservation_store = nullptr;
+  std::unique_ptr<NamespaceReservation> reservation;  // never null
 };
 using NamespaceRef = boost::intrusive_ptr<Namespace>;
 
@@ -94,7 +104,7 @@ class Subsystem {
   bool allows(const std::string& host_nqn) const;
 
   // INVALID_ARGUMENT, ALREADY_EXISTS, NO_SPACE with the limit.
-  Result<uint32_t> add(NamespaceConfig config, const TargetLimits& limits);
+  Result<uint32_t> add(NamespaceConfig config, TargetCore& core);
   NamespaceRef remove(uint32_t nsid);  // null: there is none
   // After the first were added.
   void settle(const TargetLimits& limits);
