@@ -374,14 +374,10 @@ class ReserveRun {
     note("crash");
     ++stats_.crashes;
     bool landed = save_.has_value() && prng_.chance(2);
-    if (landed) {
-      durable_ = *save_;
-      if (!pending_.empty()) apply(&model_, pending_.front());
-    } else if (!save_.has_value() && first_is_dead()) {
-      apply(&model_, pending_.front());
-    } else if (preempting_ && !pending_.empty()) {
-      apply(&model_, pending_.front());  // in force and durable, not answered yet
-    }
+    if (landed) durable_ = *save_;
+    // A preempt that waits for the device is in force and durable, but not answered yet.
+    bool took_effect = (landed || preempting_) && !pending_.empty();
+    if (took_effect) apply(&model_, pending_.front());
     pending_.clear();
     waiting_.clear();
     failed_saves_ = 0;
