@@ -28,6 +28,10 @@ Stream::Op Stream::recv_some(Bytes into) {
   return Op(*this, false, iovec{.iov_base = into.data(), .iov_len = into.size()});
 }
 
+Stream::Op Stream::recv_some(const iovec* iov, uint32_t iov_count) {
+  return Op(*this, false, iov, iov_count);
+}
+
 Stream::Op Stream::send_all(ConstBytes from) {
   return Op(*this, true,
             iovec{.iov_base = const_cast<std::byte*>(from.data()), .iov_len = from.size()});

@@ -53,7 +53,8 @@ class Stream {
   virtual std::string local() const { return {}; }
 
   struct Op;
-  Op recv_some(Bytes into);      // -> Result<size_t>
+  Op recv_some(Bytes into);  // -> Result<size_t>
+  Op recv_some(const iovec* iov, uint32_t iov_count);
   Op send_all(ConstBytes from);  // -> Result<size_t>, all of it
   Op send_all(const iovec* iov, uint32_t iov_count);
 };

@@ -6,6 +6,12 @@
 #include "base/units.h"
 
 namespace bb::io::nvme {
+namespace {
+
+// Beside long data: what is received here has to be copied.
+constexpr size_t kLongDataRoomBytes = 4 * 1024;
+
+}  // namespace
 
 SyncCommand::SyncCommand(Loop& loop) : ended(loop) {
   done = [](HostCommand* command, Status lost) {
@@ -168,7 +174,8 @@ void InitiatorConnection::arm_receive() {
   if (!direct_.empty()) {
     receive_iov_[count++] = {.iov_base = direct_.data(), .iov_len = direct_.size()};
   }
-  receive_iov_[count++] = {.iov_base = buffer_.data(), .iov_len = buffer_.size()};
+  size_t room = queue_.expects_long_data() ? kLongDataRoomBytes : buffer_.size();
+  receive_iov_[count++] = {.iov_base = buffer_.data(), .iov_len = room};
   receive_.iov = receive_iov_;
   receive_.iov_count = count;
   receiving_ = true;

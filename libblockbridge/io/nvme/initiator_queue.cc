@@ -378,6 +378,7 @@ Status InitiatorQueue::on_data_header(Header header) {
   receiving_ = command;
   receiving_header_ = data;
   receiving_left_ = data.length_bytes;
+  long_data_ = data.length_bytes >= 2 * kDirectBytes;
   return {};
 }
 

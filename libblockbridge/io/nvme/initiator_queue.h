@@ -108,6 +108,8 @@ class InitiatorQueue {
   // Where the data awaited next belongs, if it is one long piece: receiving there, and handing
   // those very bytes to receive(), saves the copy. Empty otherwise.
   Bytes direct_target() const;
+  // Long pieces are on their way: of what follows one, little should come with it.
+  bool expects_long_data() const { return long_data_; }
 
   HostCommand* take_completed();  // null when there is none
   // After the end of the connection, and of the last send: each command not completed, once.
@@ -157,6 +159,7 @@ class InitiatorQueue {
   HostCommand* receiving_ = nullptr;  // whose data the present PDU carries
   DataHeader receiving_header_;
   uint32_t receiving_left_ = 0;
+  bool long_data_ = false;  // the last data the target sent was
 };
 
 }  // namespace bb::io::nvme

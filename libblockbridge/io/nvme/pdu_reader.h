@@ -56,6 +56,7 @@ class PduReader {
 
   const PduHeader& header() const { return header_; }  // of the present PDU
   uint32_t data_bytes() const { return data_bytes_; }  // its data, without digest
+  uint32_t data_left() const { return phase_ == Phase::kData ? data_bytes_ - data_taken_ : 0; }
   const Violation& violation() const { return violation_; }
   ConstBytes illegal_header() const { return ConstBytes(kept_).first(kept_bytes_); }
   uint64_t digest_errors() const { return digest_errors_; }

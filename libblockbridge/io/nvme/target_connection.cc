@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "io/nvme/target_connection.h"
 
+#include <algorithm>
 #include <cstdlib>
 
 #include "base/log.h"
@@ -11,6 +12,8 @@ namespace bb::io::nvme {
 namespace {
 
 constexpr size_t kReceiveBytes = 256 * 1024;
+// Beside long data: what is received here has to be copied.
+constexpr size_t kLongDataRoomBytes = 4 * 1024;
 constexpr uint64_t kTerminationWaitNs = 2 * kNsPerSecond;
 
 IoOp op_of(TargetOp op) {
@@ -172,12 +175,20 @@ Task<void> TargetConnection::drain() {
 
 Task<void> TargetConnection::run() {
   while (!queue_.closing()) {
-    auto got = co_await stream_->recv_some({receive_.get(), kReceiveBytes});
+    Bytes direct = queue_.direct_target();
+    size_t room = queue_.expects_long_data() ? kLongDataRoomBytes : kReceiveBytes;
+    receive_iov_[0] = {.iov_base = direct.data(), .iov_len = direct.size()};
+    receive_iov_[1] = {.iov_base = receive_.get(), .iov_len = room};
+    bool both = !direct.empty();
+    auto got = co_await stream_->recv_some(receive_iov_ + (both ? 0 : 1), both ? 2 : 1);
     if (!got.ok() || *got == 0) {
       queue_.close(got.ok() ? "the host closed the connection" : "the connection was lost");
       break;
     }
-    queue_.on_bytes({receive_.get(), *got}, loop_.now_ns());
+    size_t placed = std::min(*got, direct.size());
+    uint64_t now_ns = loop_.now_ns();
+    if (placed > 0) queue_.on_bytes(ConstBytes(direct).first(placed), now_ns);
+    queue_.on_bytes({receive_.get(), *got - placed}, now_ns);
     note_host();
     pump();
   }

@@ -72,6 +72,7 @@ class TargetConnection final : QueueHost {
   std::unique_ptr<Stream> stream_;
   TargetQueue queue_;
   std::unique_ptr<std::byte, Free> receive_;
+  iovec receive_iov_[2];
   std::unique_ptr<Io[]> ios_;
   std::string nqn_;
   HostIdentity host_;

@@ -11,6 +11,7 @@ namespace {
 
 constexpr uint32_t kBufferMinBytes = 4096;
 constexpr uint32_t kAdminCapsuleDataBytes = 8192;  // TCP transport 1.0, 3.3.1: always
+constexpr uint32_t kDirectBytes = 16 * 1024;
 
 uint32_t capacity_for(uint32_t length_bytes) {
   return std::max(kBufferMinBytes, std::bit_ceil(length_bytes));
@@ -191,6 +192,7 @@ void TargetQueue::start(uint16_t index, uint64_t now_ns) {
     slot.data = host_.take_buffer(slot.capacity_bytes);
     receiving_ = index;
     discarding_ = false;
+    long_data_ = false;
     return;
   }
   if (!waiting_.empty() || !take_data(slot)) {
@@ -264,13 +266,22 @@ void TargetQueue::on_h2c_data(ConstBytes header) {
   if (data.last != completes) return fatal(kField, 1, header, "a wrong mark of the last data");
   receiving_ = data.transfer_tag;
   discarding_ = false;
+  long_data_ = data.length_bytes >= 2 * kDirectBytes;
+}
+
+Bytes TargetQueue::direct_target() const {
+  size_t left = reader_.data_left();
+  if (closing_ || discarding_ || receiving_ < 0 || left < kDirectBytes) return {};
+  const TargetSlot& slot = slots_[static_cast<size_t>(receiving_)];
+  return {slot.data + slot.received_bytes, left};
 }
 
 void TargetQueue::on_data(const PduEvent& event) {
   if (discarding_ || receiving_ < 0) return;
   TargetSlot& slot = slots_[static_cast<size_t>(receiving_)];
   BB_CHECK(event.bytes.size() <= slot.length_bytes - slot.received_bytes, "data beyond a buffer");
-  std::memcpy(slot.data + slot.received_bytes, event.bytes.data(), event.bytes.size());
+  std::byte* place = slot.data + slot.received_bytes;
+  if (event.bytes.data() != place) std::memcpy(place, event.bytes.data(), event.bytes.size());
   slot.received_bytes += static_cast<uint32_t>(event.bytes.size());
 }
 

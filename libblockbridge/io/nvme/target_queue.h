@@ -39,6 +39,12 @@ class TargetQueue {
   TargetQueue& operator=(const TargetQueue&) = delete;
 
   void on_bytes(ConstBytes bytes, uint64_t now_ns);
+  // Where the data awaited next belongs, if it is one long piece: receiving there, and handing
+  // those very bytes to on_bytes(), saves the copy. Empty otherwise. It stays valid until then, and
+  // when the queue closes until its end.
+  Bytes direct_target() const;
+  // Long pieces are on their way: of what follows one, little should come with it.
+  bool expects_long_data() const { return long_data_; }
   void on_io_done(uint16_t slot, Code code);
   void on_sent();
   void close(const char* why);  // the stream ended, or the driver wants to stop
@@ -160,6 +166,7 @@ class TargetQueue {
   std::optional<uint16_t> connecting_;  // slot of a Connect that waits
   bool retry_connect_ = false;
   bool aborting_ = false;    // a preempt ended commands that were with the device
+  bool long_data_ = false;   // the last data the host sent was
   bool discarding_ = false;  // a refused capsule's data: answer at its end
   uint64_t buffered_bytes_ = 0;
   uint32_t io_in_flight_ = 0;

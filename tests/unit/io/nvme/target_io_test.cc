@@ -279,6 +279,33 @@ TEST_F(TargetQueueTest, MoreCommandsThanTheQueueHolds) {
   EXPECT_EQ(queue->seen.term.error, FatalError::kSequence);
 }
 
+TEST_F(TargetQueueTest, LongDataIsReceivedWhereItBelongs) {
+  for (bool digests : {false, true}) {
+    auto control = admin();
+    auto link = io(*control, 1, {digests, digests});
+    TargetQueue& queue = link->target.queue;
+    const Buffer data = pattern(128 * 1024, 7);
+    link->send(link->wire.capsule(HostWire::io(IoOpcode::kWrite, 0, 256, 128 * 1024, 9)));
+    ASSERT_EQ(link->seen.r2ts.size(), 1u);
+    EXPECT_TRUE(queue.direct_target().empty());
+    uint16_t tag = link->seen.r2ts[0].transfer_tag;
+    Buffer pdu = link->wire.h2c({.command_id = 9, .transfer_tag = tag, .last = true}, data);
+    size_t header = pdu.size() - data.size() - (digests ? kDigestBytes : 0);
+    queue.on_bytes(ConstBytes(pdu).first(header + 1000), 1);
+    EXPECT_TRUE(queue.expects_long_data());
+    Bytes place = queue.direct_target();
+    ASSERT_EQ(place.size(), data.size() - 1000);
+    std::memcpy(place.data(), pdu.data() + header + 1000, place.size());
+    queue.on_bytes(ConstBytes(place).first(100'000), 1);
+    EXPECT_EQ(queue.direct_target().data(), place.data() + 100'000);
+    queue.on_bytes(ConstBytes(place).subspan(100'000), 1);
+    EXPECT_TRUE(queue.direct_target().empty());
+    link->send(ConstBytes(pdu).last(digests ? kDigestBytes : 0));
+    EXPECT_EQ(link->last().status, NvmeStatus::kSuccess);
+    EXPECT_TRUE(std::equal(data.begin(), data.end(), memory.begin()));
+  }
+}
+
 // A long send gives the host the first answers before the last: it may go on, to the same depth.
 TEST_F(TargetQueueTest, AnAnswerThatLeavesMakesRoomForACommand) {
   auto control = admin();
