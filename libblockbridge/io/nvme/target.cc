@@ -113,10 +113,26 @@ Task<void> Target::accept(Listener* listener) {
       co_await (*stream)->close();
       continue;
     }
+    make_room();
     connections_.push_back(
         std::make_unique<TargetConnection>(loop_, core_, pool_, progress_, std::move(*stream)));
     if (!housekeeping_.armed()) loop_.arm(housekeeping_, loop_.now_ns() + kHousekeepingNs);
     serving_.spawn(serve(connections_.back().get()));
+  }
+}
+
+// However many connect and then say nothing, whoever goes on without a pause gets through.
+void Target::make_room() {
+  TargetConnection* oldest = nullptr;
+  uint32_t handshakes = 0;
+  for (const auto& connection : connections_) {
+    const TargetQueue& queue = connection->queue();
+    if (queue.connected() || queue.closing()) continue;
+    if (oldest == nullptr) oldest = connection.get();
+    ++handshakes;
+  }
+  if (handshakes >= options_.limits.handshakes && oldest != nullptr) {
+    oldest->close("it had not sent Connect, and others wanted to");
   }
 }
 

@@ -102,6 +102,7 @@ class Target {
   Target(Context context, TargetOptions options);
   Status listen();
   Task<void> accept(Listener* listener);
+  void make_room();
   Task<void> serve(TargetConnection* connection);
   Task<void> drained(std::function<bool(const TargetConnection&)> of);
   void keep_house();

@@ -17,6 +17,7 @@ struct TargetLimits {
   uint16_t async_events = 4;   // waiting, of one controller
   uint32_t controllers = 256;  // of the target
   uint32_t connections = 1024;
+  uint32_t handshakes = 128;  // connections without a Connect so far; beyond, the oldest goes
   uint32_t subsystems = 1024;
   uint32_t namespaces = 1024;  // of one subsystem: the highest nsid
   uint32_t capsule_data_bytes = 8192;

@@ -343,6 +343,28 @@ Task<void> vanish(World* world) {
   co_await admin->stream->close();
 }
 
+// The oldest of those who say nothing make room, and no others.
+TEST(Target, AHostGetsThroughBetweenConnectionsThatSayNothing) {
+  World world;
+  world.open({.limits = {.connections = 16, .handshakes = 4}});
+  auto task = [](World* w) -> Task<void> {
+    auto before = co_await attach(w, 0, 0xffff);
+    std::vector<std::unique_ptr<Peer>> silent;
+    for (int i = 0; i < 40; ++i) silent.push_back(co_await dial(w));
+    auto after = co_await attach(w, 0, 0xffff);
+    EXPECT_EQ(after->seen.responses.size(), 2u);
+    EXPECT_EQ(w->target->controllers().size(), 2u);
+    EXPECT_FALSE(before->ended);
+    co_await silent[0]->wait(1);
+    EXPECT_TRUE(silent[0]->ended);
+    for (auto& peer : silent) co_await peer->stream->close();
+    co_await before->stream->close();
+    co_await after->stream->close();
+  };
+  world.reactor->block_on(task(&world));
+  world.close();
+}
+
 TEST(Target, HostsThatVanishLeaveNothingBehind) {
   World world;
   world.open();
