@@ -163,4 +163,11 @@ LogData TargetCore::discovery_log(const HostIdentity& host, const std::string& l
   return encode_discovery_log(generation_, entries);
 }
 
+// As much as is left for all: so a few who hold much leave little to themselves, not to others.
+uint64_t TargetCore::buffer_share() const {
+  uint64_t left =
+      limits_.buffered_total_bytes - std::min(limits_.buffered_total_bytes, buffered_bytes);
+  return std::max(limits_.buffered_reserve_bytes, std::min(limits_.buffered_bytes, left));
+}
+
 }  // namespace bb::io::nvme

@@ -61,6 +61,8 @@ class TargetCore {
   // What `host` may see. Entries without an address of their own name `local_host`.
   LogData discovery_log(const HostIdentity& host, const std::string& local_host) const;
   uint32_t controllers_ended = 0;
+  uint64_t buffered_bytes = 0;    // of all queues
+  uint64_t buffer_share() const;  // what one queue may have of it just now
 
   struct Leftover {  // a closed queue with commands at the device
     TargetQueue* queue;

@@ -23,7 +23,13 @@ struct TargetLimits {
   uint32_t capsule_data_bytes = 8192;
   uint32_t h2c_data_bytes = 128 * 1024;
   uint32_t transfer_bytes = 1u << 20;      // MDTS
-  uint64_t buffered_bytes = 8u << 20;      // of one connection, besides in-capsule data
+  // Data on its way between hosts and devices, besides what comes in capsules: of one connection,
+  // which is less the fuller all is; of all together; and what each may have whatever others have.
+  // A connection without any may always have one command's: the bound is buffered_total_bytes and
+  // transfer_bytes for each connection.
+  uint64_t buffered_bytes = 8u << 20;
+  uint64_t buffered_total_bytes = 256u << 20;
+  uint64_t buffered_reserve_bytes = 256u << 10;
   uint64_t handshake_ns = 10'000'000'000;  // until Connect has succeeded
   uint64_t keep_alive_grace_ns = 1'000'000'000;
 };

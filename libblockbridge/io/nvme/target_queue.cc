@@ -205,8 +205,9 @@ void TargetQueue::start(uint16_t index, uint64_t now_ns) {
 
 bool TargetQueue::take_data(TargetSlot& slot) {
   uint64_t bytes = slot.capacity_bytes;
-  if (buffered_bytes_ > 0 && buffered_bytes_ + bytes > core_.limits().buffered_bytes) return false;
+  if (buffered_bytes_ > 0 && buffered_bytes_ + bytes > core_.buffer_share()) return false;
   buffered_bytes_ += bytes;
+  core_.buffered_bytes += bytes;
   slot.data = host_.take_buffer(slot.capacity_bytes);
   return true;
 }
@@ -217,7 +218,9 @@ void TargetQueue::give_data(TargetSlot& slot) {
   if (slot.data == nullptr) return;
   host_.give_buffer(slot.data, slot.capacity_bytes);
   slot.data = nullptr;
-  if (!slot.in_capsule) buffered_bytes_ -= slot.capacity_bytes;
+  if (slot.in_capsule) return;
+  buffered_bytes_ -= slot.capacity_bytes;
+  core_.buffered_bytes -= slot.capacity_bytes;
 }
 
 void TargetQueue::serve_waiting(uint64_t now_ns) {

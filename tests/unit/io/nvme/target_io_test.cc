@@ -335,8 +335,59 @@ TEST_F(TargetQueueTest, AnAnswerThatLeavesMakesRoomForACommand) {
 
 class SmallMemory : public TargetQueueTest {
  protected:
-  SmallMemory() : TargetQueueTest({.buffered_bytes = 64 * 1024}) {}
+  SmallMemory()
+      : TargetQueueTest({.buffered_bytes = 64 * 1024, .buffered_reserve_bytes = 16 * 1024}) {}
 };
+
+// Many queues whose answers nobody takes: the first ones have much, later ones their reserve, and
+// all together no more than the total and what each may always have.
+TEST_F(TargetQueueTest, MemoryIsSharedByAllQueues) {
+  const TargetLimits limits{.io_queues = 64,
+                            .transfer_bytes = 256 * 1024,
+                            .buffered_bytes = 1 << 20,
+                            .buffered_total_bytes = 4 << 20,
+                            .buffered_reserve_bytes = 64 * 1024};
+  TargetCore small(limits);
+  EXPECT_TRUE(small.add_subsystem(test::fake_subsystem(kMemory)).ok());
+  Link control(small, memory);
+  control.init();
+  control.send(control.wire.connect(0, 31, 0xffff));
+  control.ask(HostWire::property_set_cc(kCcEntrySizes | kCcEnable));
+  std::vector<std::unique_ptr<Link>> greedy;
+  Buffer reads;
+  for (uint16_t i = 0; i < 100; ++i) {
+    test::append(reads, control.wire.capsule(HostWire::io(IoOpcode::kRead, 0, 512, 256 * 1024, i)));
+  }
+  for (uint16_t id = 1; id < 64; ++id) {
+    greedy.push_back(std::make_unique<Link>(small, memory));
+    Link& link = *greedy.back();
+    link.init();
+    link.send(link.wire.connect(id, 127, control.target.queue.controller()->id()));
+    link.target.held = true;
+    link.target.queue.on_bytes(reads, 1);
+  }
+  EXPECT_LE(small.buffered_bytes, limits.buffered_total_bytes + 63 * limits.transfer_bytes);
+  EXPECT_GT(small.buffered_bytes, 63 * uint64_t{limits.transfer_bytes});
+  Link healthy(small, memory);
+  healthy.init();
+  healthy.send(healthy.wire.connect(64, 127, control.target.queue.controller()->id()));
+  Buffer few;
+  for (uint16_t i = 0; i < 16; ++i) {
+    test::append(few, healthy.wire.capsule(HostWire::io(IoOpcode::kRead, 0, 8, 4096, i)));
+  }
+  healthy.target.queue.on_bytes(few, 1);
+  int started = 0;
+  while (auto slot = healthy.target.queue.next_io()) {
+    healthy.target.queue.on_io_done(*slot, Code::k_ok);
+    ++started;
+  }
+  EXPECT_EQ(started, 16);
+  for (auto& link : greedy) link->target.held = false, link->target.run();
+  EXPECT_EQ(greedy[0]->seen.illegal, false);
+  greedy.clear();
+  healthy.target.run();
+  EXPECT_EQ(small.buffered_bytes, 0u);
+}
 
 // Commands beyond the memory limit wait their turn; nothing is lost.
 TEST_F(SmallMemory, CommandsWaitForBuffers) {
