@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Random 4 KiB blocks on a device named by URI, `depth` of them in flight: our initiator's speed.
+// Random blocks on a device named by URI, `depth` of them in flight: our initiator's speed.
 #include <CLI/CLI.hpp>
 
 #include "base/prng.h"
@@ -13,12 +13,11 @@ namespace {
 using namespace bb;
 using namespace bb::io;
 
-constexpr uint32_t kBlock = 4096;
-
 struct Options {
   std::string uri;
   std::string op = "read";
   size_t depth = 32;
+  uint32_t block_bytes = 4096;
   double seconds = 1;
 };
 
@@ -30,13 +29,14 @@ class Load {
         done_(loop),
         device_(device),
         op_(options.op == "write" ? IoOp::kWrite : IoOp::kRead),
+        block_bytes_(options.block_bytes),
         report_(options.seconds),
         slots_(options.depth) {}
 
   Task<Status> run() {
     for (Slot& slot : slots_) {
       slot.load = this;
-      slot.buffer = AlignedBuffer(kBlock);
+      slot.buffer = AlignedBuffer(block_bytes_);
       slot.iov = slot.buffer.as_iovec();
       slot.io.slot = &slot;
       slot.again.slot = &slot;
@@ -72,8 +72,9 @@ class Load {
   void submit(Slot& slot) {
     slot.sent_ns = bench::now_ns();
     slot.io.op = op_;
-    slot.io.offset_bytes = prng_.below(device_.info().size_bytes / kBlock) * kBlock;
-    slot.io.length_bytes = kBlock;
+    slot.io.offset_bytes =
+        prng_.below(device_.info().size_bytes / block_bytes_) * uint64_t{block_bytes_};
+    slot.io.length_bytes = block_bytes_;
     slot.io.iov = &slot.iov;
     slot.io.iov_count = 1;
     slot.io.done = [](IoRequest* io, Status status) {
@@ -99,6 +100,7 @@ class Load {
   Event done_;
   Device& device_;
   IoOp op_;
+  uint32_t block_bytes_;
   bench::LoadReport report_;
   std::vector<Slot> slots_;
   Prng prng_{1};
@@ -121,10 +123,11 @@ Task<Status> run(Context context, const Options* options) {
 
 int main(int argc, char** argv) {
   Options options;
-  CLI::App app("Random 4 KiB blocks on a device", "device_load");
+  CLI::App app("Random blocks on a device", "device_load");
   app.add_option("--device", options.uri, "URI")->required();
   app.add_option("--op", options.op, "read or write");
   app.add_option("--depth", options.depth);
+  app.add_option("--block-bytes", options.block_bytes);
   app.add_option("--seconds", options.seconds);
   CLI11_PARSE(app, argc, argv);
   auto runtime = Runtime::create(false);

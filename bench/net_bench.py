@@ -1,10 +1,12 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Our network paths beside others', in one run: 4 KiB random reads and writes of memory.
+"""Our network paths beside others', in one run: random reads and writes of memory.
 
 usage: net_bench.py [--build-dir build] [--rounds 5] [--seconds 0.5] [--depths 1,32,128]
-                    [--only nbd,nvme] [--nice -20] [--json FILE]
+                    [--only nbd,nvme,large] [--nice -20] [--json FILE]
 
+nbd, nvme: 4 KiB; large: 128 KiB over NVMe/TCP. The ceiling is what bare sockets do with the same
+bytes and no protocol, batched: asleep until something comes, and asking for it without a pause.
 Server on core 0, client on core 1, all pairs take turns within each round; figures are medians over
 the rounds. Exit 0 whatever they are: this measures, it does not judge.
 """
@@ -25,15 +27,26 @@ NQN = f"nqn.2026-11.io.blockbridge:disk:{UUID}"
 SIZE = 1 << 30
 SERVER_CPU, CLIENT_CPU = 0, 1
 
-# Bytes of one operation on the wire, NVMe/TCP: command capsule, answer. In-capsule writes; a read's
-# data carries the success flag, so no response capsule follows.
-SQE, CQE, DATA, DIGEST, BLOCK = 72, 24, 24, 4, 4096
-WIRE = {
-    ("read", "off"): (SQE, DATA + BLOCK),
-    ("read", "on"): (SQE + DIGEST, DATA + DIGEST + BLOCK + DIGEST),
-    ("write", "off"): (SQE + BLOCK, CQE),
-    ("write", "on"): (SQE + DIGEST + BLOCK + DIGEST, CQE + DIGEST),
-}
+BLOCK, LARGE = 4096, 128 * 1024
+
+
+def wire_bytes(op, digest, block):
+    """Bytes of one NVMe/TCP operation to the target and back. A read's data carries the success
+    flag, so that no response follows; what is too large for the capsule is asked for with an R2T."""
+    each = 4 if digest == "on" else 0
+    sqe, cqe, r2t, data = 72 + each, 24 + each, 24 + each, 24 + each + block + each
+    if op == "read":
+        return sqe, data
+    return (sqe + block + each, cqe) if block <= 8192 else (sqe + data, r2t + cqe)
+
+
+def raw_name(op, digest, block, spin):
+    how = "spinning" if spin else "sleeping"
+    return f"raw sockets, {op}s of {block // 1024} KiB, digests {digest}, {how}"
+
+
+def nvme_name(digest, block):
+    return f"nvme-tcp, {block // 1024} KiB, digests {digest}"
 
 
 def free_port():
@@ -104,9 +117,20 @@ def measure(server, client, nice):
     return figures
 
 
-def raw_server(build, sizes, nice):
-    command = [build / "bench/raw_ceiling", "serve", "--request", sizes[0], "--answer", sizes[1]]
-    return Server("raw", command, nice, pattern="raw")
+class Raw:
+    """The ceiling of one kind of operation: a server of its own and the client for it."""
+
+    def __init__(self, build, op, digest, block, spin, args):
+        self.op = op
+        sizes = wire_bytes(op, digest, block)
+        common = ["--request", sizes[0], "--answer", sizes[1], *(["--spin"] if spin else [])]
+        program = build / "bench/raw_ceiling"
+        self.server = Server("raw", [program, "serve", *common], args.nice, pattern="raw")
+        self.load = [program, "load", *common, "--port", self.server.ports[0],
+                     "--seconds", args.seconds]  # fmt: skip
+
+    def command(self, op, depth):
+        return [*self.load, "--depth", depth] if op == self.op else None
 
 
 def start(args, build):
@@ -128,25 +152,21 @@ def start(args, build):
         return lambda op, depth: [build / "bench/nbd_load", "--port", port, "--name", name,
                                   "--op", op, "--depth", depth, *seconds]  # fmt: skip
 
-    def nvme(digest):
+    def nvme(digest, block):
         uri = f"nvme-tcp://127.0.0.1:{nvme_port}/{NQN}?digest={digest}"
         return lambda op, depth: [build / "bench/device_load", "--device", uri, "--op", op,
-                                  "--depth", depth, *seconds]  # fmt: skip
+                                  "--block-bytes", block, "--depth", depth, *seconds]  # fmt: skip
 
-    if "nvme" in args.only:
-        for (op, digest), sizes in WIRE.items():
-            raw = raw_server(build, sizes, args.nice)
-            servers.append(raw)
-
-            def load(wanted, depth, op=op, raw=raw, sizes=sizes):
-                if wanted != op:
-                    return None
-                return [build / "bench/raw_ceiling", "load", "--port", raw.ports[0], "--request",
-                        sizes[0], "--answer", sizes[1], "--depth", depth, *seconds]  # fmt: skip
-
-            add(f"raw sockets, bytes of {op}s, digests {digest}", raw, load)
-        add("nvme-tcp, digests on", ours, nvme("on"))
-        add("nvme-tcp, digests off", ours, nvme("off"))
+    for kind, block in (("nvme", BLOCK), ("large", LARGE)):
+        if kind not in args.only:
+            continue
+        for digest in ("on", "off"):
+            add(nvme_name(digest, block), ours, nvme(digest, block))
+            for op in ("read", "write"):
+                for spin in (False, True):
+                    raw = Raw(build, op, digest, block, spin, args)
+                    servers.append(raw.server)
+                    add(raw_name(op, digest, block, spin), raw.server, raw.command)
     if "nbd" in args.only:
         add("nbd, bb-serve", ours, nbd(nbd_port, "disk"))
         if shutil.which("nbdkit"):
@@ -168,23 +188,33 @@ def start(args, build):
     return pairs, servers
 
 
+def print_share(medians, op, digest, block):
+    ours = medians.get(nvme_name(digest, block))
+    if ours is None:
+        return
+    shares = []
+    for spin in (False, True):
+        raw = medians[raw_name(op, digest, block, spin)]
+        shares.append(f"{ours['iops'] / raw['iops']:.0%} of the IOPS, {ours['p50_us'] / raw['p50_us']:.2f} x "
+                      f"the p50 of {'spinning' if spin else 'sleeping'} sockets")  # fmt: skip
+    print(f"{nvme_name(digest, block)}: {'; '.join(shares)}")
+
+
 def table(results, op, depth):
     columns = ["iops", "p50_us", "p99_us", "server_cpu_us", "client_cpu_us"]
     print(f"\n== {op}, queue depth {depth}")
-    print(f"{'path':<44}" + "".join(f"{c:>15}" for c in columns))
+    print(f"{'path':<58}" + "".join(f"{c:>15}" for c in columns))
     medians = {}
     for (name, o, d), runs in results.items():
         if (o, d) != (op, depth):
             continue
         medians[name] = {c: statistics.median(run[c] for run in runs) for c in columns}
         row = medians[name]
-        print(f"{name:<44}{row['iops']:>15,.0f}"
+        print(f"{name:<58}{row['iops']:>15,.0f}"
               + "".join(f"{row[c]:>15.2f}" for c in columns[1:]))  # fmt: skip
-    for digest in ("on", "off"):
-        raw, ours = f"raw sockets, bytes of {op}s, digests {digest}", f"nvme-tcp, digests {digest}"
-        if raw in medians and ours in medians:
-            share = medians[ours]["iops"] / medians[raw]["iops"]
-            print(f"nvme-tcp with digests {digest}: {share:.0%} of the ceiling")
+    for block in (BLOCK, LARGE):
+        for digest in ("on", "off"):
+            print_share(medians, op, digest, block)
     for peer in ("nbd, nbdkit memory", "nbd, qemu-storage-daemon null-co"):
         if peer in medians and "nbd, bb-serve" in medians:
             ratio = medians["nbd, bb-serve"]["iops"] / medians[peer]["iops"]
@@ -224,7 +254,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.5)
     parser.add_argument("--depths", default="1,32,128")
-    parser.add_argument("--only", default="nbd,nvme")
+    parser.add_argument("--only", default="nbd,nvme,large")
     parser.add_argument("--nice", type=int, default=0)
     parser.add_argument("--json")
     args = parser.parse_args()

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the sockets of this machine can do at best: requests of R bytes one way, answers of A bytes
 // the other, batched, without any protocol. `raw_ceiling serve|load --request R --answer A ...`
+// With --spin both sides ask again and again instead of sleeping until something has come.
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cerrno>
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <cstdlib>
@@ -22,6 +25,7 @@ struct Options {
   size_t answer_bytes = 4120;
   size_t depth = 32;
   double seconds = 1;
+  bool spin = false;
 };
 
 constexpr size_t kBufferBytes = 1 << 20;
@@ -37,6 +41,13 @@ sockaddr_in local(uint16_t port) {
 void set_no_delay(int fd) {
   int one = 1;
   setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+}
+
+ssize_t receive(int fd, std::vector<char>& in, bool spin) {
+  for (;;) {
+    ssize_t got = recv(fd, in.data(), in.size(), spin ? MSG_DONTWAIT : 0);
+    if (got >= 0 || errno != EAGAIN) return got;
+  }
 }
 
 bool send_all(int fd, const char* from, size_t length) {
@@ -60,19 +71,25 @@ int serve(const Options& options) {
   std::printf("ready raw 127.0.0.1:%u\n", ntohs(at.sin_port));
   std::fflush(stdout);
   std::vector<char> in(kBufferBytes);
-  std::vector<char> out(options.answer_bytes * 1024);
+  std::vector<char> out(std::max(options.answer_bytes, kBufferBytes));
   for (;;) {
     int fd = accept(listener, nullptr, nullptr);
     if (fd < 0) die("accept");
     set_no_delay(fd);
     size_t pending = 0;
     for (;;) {
-      ssize_t got = recv(fd, in.data(), in.size(), 0);
+      ssize_t got = receive(fd, in, options.spin);
       if (got <= 0) break;
       pending += static_cast<size_t>(got);
-      size_t whole = pending / options.request_bytes;
-      pending -= whole * options.request_bytes;
-      if (!send_all(fd, out.data(), whole * options.answer_bytes)) break;  // the client has left
+      size_t left = pending / options.request_bytes * options.answer_bytes;
+      pending %= options.request_bytes;
+      bool there = true;  // until the client has left
+      while (left > 0 && there) {
+        size_t piece = std::min(left, out.size());
+        there = send_all(fd, out.data(), piece);
+        left -= piece;
+      }
+      if (!there) break;
     }
     close(fd);
   }
@@ -95,7 +112,7 @@ int load(const Options& options) {
     uint64_t now = bb::bench::now_ns();
     for (size_t i = 0; i < free; ++i) sent_ns[sent++ % options.depth] = now;
     if (!send_all(fd, out.data(), free * options.request_bytes)) die("send");
-    ssize_t got = recv(fd, in.data(), in.size(), 0);
+    ssize_t got = receive(fd, in, options.spin);
     if (got <= 0) die("recv");
     pending += static_cast<size_t>(got);
     free = pending / options.answer_bytes;
@@ -120,6 +137,7 @@ int main(int argc, char** argv) {
   app.add_option("--answer", options.answer_bytes);
   app.add_option("--depth", options.depth);
   app.add_option("--seconds", options.seconds);
+  app.add_flag("--spin", options.spin);
   CLI11_PARSE(app, argc, argv);
   return mode == "serve" ? serve(options) : load(options);
 }
