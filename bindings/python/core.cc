@@ -255,6 +255,7 @@ PYBIND11_MODULE(_core, m) {
   bind_errors(m);
   bind_io(m);
   bind_objects(m);
+  m.def("local_drives_json", [] { return without_gil([] { return bb::local_drives_json(); }); });
   m.def("version", [] { return std::string(bb_version()); });
   m.def("code_name", [](int code) { return std::string(bb_code_name(code)); });
   m.def("log_level_set",

@@ -189,6 +189,15 @@ class DiskNode : public Owner<bb_disknode> {
   }
 };
 
+// The NVMe drives of this machine, see bb_local_drive_list().
+inline std::string local_drives_json() {
+  char* json = nullptr;
+  check(bb_local_drive_list(&json));
+  std::string text(json);
+  bb_string_free(json);
+  return text;
+}
+
 }  // namespace bb
 
 #endif  // BLOCKBRIDGE_BB_HPP

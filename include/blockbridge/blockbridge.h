@@ -117,7 +117,8 @@ typedef struct bb_device_info {
 #define BB_DEVICE_INFO_INIT {sizeof(bb_device_info), 0, 0, 0, 0, 0, 0}
 
 /* Opens a device by URI: "file:/path?create=1&size=1G", "mem:1G", "null:1T",
- * "nvme-tcp://host:4420/NQN?nsid=1", "fault:...". `runtime` must outlive it.
+ * "nvme-tcp://host:4420/NQN?nsid=1", "nvme:/dev/ng0n1" (a drive of this machine, by NVMe
+ * passthrough: Linux 5.19, root), "fault:...". `runtime` must outlive it.
  * Errors: BB_INVALID_ARGUMENT (URI, option, size), BB_NOT_FOUND, BB_PERMISSION_DENIED, BB_BUSY
  * (locked by another process), BB_UNAVAILABLE, BB_TIMED_OUT. Since 0.1. */
 BB_API int bb_device_open(bb_runtime* runtime, const char* uri, bb_device** out);
@@ -284,6 +285,18 @@ BB_API int bb_disknode_get_info(bb_disknode* disknode, char** json);
 
 /* Drains and stops. Since 0.1. */
 BB_API int bb_disknode_close(bb_disknode** disknode);
+
+/* ---- drives of this machine -------------------------------------------------------- */
+
+/* The NVMe controllers that this machine's kernel knows, as a JSON array: name, model, serial,
+ * firmware, transport, address, subsystem_nqn, state, source ("hardware", or "simulated" when a
+ * program answers), capacity_bytes, namespaces [{name, uri for bb_device_open, nsid, size_bytes,
+ * used_bytes, block_bytes, formats [{number, data_bytes, metadata_bytes, performance, in_use}]}],
+ * health (null when it could not be read, else {temperature_celsius, wear_percent, spare_percent,
+ * spare_threshold_percent, media_errors, power_on_hours, ...}), problem (why something is absent).
+ * Blocks while the drives are asked; from any thread, without a runtime. Health and formats need
+ * root. `*json` is freed by bb_string_free. Errors: BB_INVALID_ARGUMENT, BB_IO_ERROR. Since 0.1. */
+BB_API int bb_local_drive_list(char** json);
 
 #ifdef __cplusplus
 }

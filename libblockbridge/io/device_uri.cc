@@ -5,6 +5,7 @@
 #include "io/file_device.h"
 #include "io/mem_device.h"
 #include "io/null_device.h"
+#include "io/nvme/local_device.h"
 #include "io/nvme/nvme_device.h"
 
 namespace bb::io {
@@ -19,8 +20,9 @@ struct SchemeRow {
   Opener open;
 };
 constexpr SchemeRow kSchemes[] = {
-    {"fault", open_fault_device}, {"file", open_file_device},           {"mem", open_mem_device},
-    {"null", open_null_device},   {"nvme-tcp", nvme::open_nvme_device},
+    {"fault", open_fault_device},      {"file", open_file_device},
+    {"mem", open_mem_device},          {"null", open_null_device},
+    {"nvme", nvme::open_local_device}, {"nvme-tcp", nvme::open_nvme_device},
 };
 
 }  // namespace

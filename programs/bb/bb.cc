@@ -2,6 +2,7 @@
 #include "common/command_line.h"
 #include "common/control.h"
 #include "common/failure.h"
+#include "nvme.h"
 
 namespace bb::program {
 namespace {
@@ -118,6 +119,8 @@ int run(int argc, char** argv) {
   daemon->require_subcommand(0, 1);
   daemon->fallthrough();
   daemon->add_subcommand("info", "what it is and which backplanes it sees")->fallthrough();
+  NvmeCommand nvme;
+  add_nvme_command(app, &nvme);
   CLI::App* version = app.add_subcommand("version", "the version of this program");
   version->fallthrough();
 
@@ -127,6 +130,7 @@ int run(int argc, char** argv) {
   if (*drive) return list_drives(arguments);
   if (*target) return list_targets(arguments);
   if (*daemon) return show_daemon(arguments);
+  if (*nvme.noun) return run_nvme_command(nvme, arguments.control);
   if (*version) return show_version(arguments);
   return fail_control(kProgram, arguments.control,
                       error(Code::k_invalid_argument, "no command given"), "bb --help");

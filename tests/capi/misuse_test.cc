@@ -237,6 +237,15 @@ TEST_F(Misuse, WrongExports) {
                "bb_export_start: listen \"-1\" is neither \"any\" nor the N of /dev/ublkbN");
 }
 
+TEST_F(Misuse, LocalDrives) {
+  EXPECT_FAILS(bb_local_drive_list(nullptr), BB_INVALID_ARGUMENT,
+               "bb_local_drive_list: json is NULL");
+  char* json = nullptr;
+  ASSERT_EQ(bb_local_drive_list(&json), BB_OK) << bb_last_error();
+  EXPECT_EQ(json[0], '[') << json;
+  bb_string_free(json);
+}
+
 TEST_F(Misuse, WrongArrays) {
   bb_array* array = nullptr;
   bb_array_options options = BB_ARRAY_OPTIONS_INIT;

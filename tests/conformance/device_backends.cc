@@ -128,7 +128,19 @@ std::vector<Backend> device_backends() {
                  return host;
                },
                .can_read_only = true};
+  // A namespace of 8 MiB that may be overwritten: tests/guest gives emulated ones.
+  Backend local{.name = "nvme_local",
+                .start = [](World&, std::string& why_not) -> std::unique_ptr<BackendHost> {
+                  const char* path = std::getenv("BB_NVME_NAMESPACE");
+                  if (path != nullptr) {
+                    return std::make_unique<PlainUri>(fmt::format("nvme:{}?queue_depth=3", path));
+                  }
+                  why_not = "BB_NVME_NAMESPACE names no /dev/ngXnY";
+                  return nullptr;
+                },
+                .can_read_only = true};
   return {
+      local,
       file("file_direct", "file:", "?direct=auto"),
       file("file_buffered", "file:", "?direct=0"),
       loop,

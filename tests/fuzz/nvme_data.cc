@@ -8,6 +8,7 @@
 #include "fuzz.h"
 #include "input.h"
 #include "io/nvme/command.h"
+#include "io/nvme/health.h"
 #include "io/nvme/identify.h"
 #include "io/nvme/log_page.h"
 
@@ -66,6 +67,11 @@ void try_identify(ConstBytes data) {
   auto space = NamespaceInfo::decode(data);
   BB_CHECK(space.ok() || !space.status().text().empty(), "refused for no reason");
   (void)NamespaceDescriptors::decode(data);
+  auto formats = lba_formats(data);
+  BB_CHECK(!formats.ok() || (!formats->empty() && formats->size() <= 64), "formats beyond 64");
+  auto health = Health::decode(data);
+  BB_CHECK(health.ok() == (data.size() >= kHealthLogBytes), "{}", health.status().to_string());
+  if (health.ok()) (void)critical_warnings(health->critical_warning);
   BB_CHECK(decode_namespace_list(data).size() <= data.size() / 4, "a list longer than its data");
 }
 

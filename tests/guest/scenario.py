@@ -13,7 +13,7 @@ from machine import GuestError
 
 # Shell functions for scripts in the guest; what a script did is shown when it fails.
 HELPERS = r"""
-exec 2>/run/trace; trap '[ $? = 0 ] || tail -20 /run/trace' EXIT; set -x
+exec 2>/run/trace; set -x
 start_daemon() {  # COMMAND...: in the background, until it says "ready"; then says what it said
   : >/run/serve.out
   setsid "$@" >/run/serve.out 2>/run/serve.err </dev/null &
@@ -61,7 +61,11 @@ class Scenario:
         return result
 
     def sh(self, script, seconds=60):
-        return self.guest.run(HELPERS + script, seconds)
+        code, output = self.guest.call("set -e\n" + HELPERS + script, seconds)
+        if code != 0:
+            told = self.guest.call("tail -25 /run/trace; tail -n 5 /run/serve.*")[1]
+            raise GuestError(f"in the guest, exit code {code}:\n{script}\n{output}\n{told}")
+        return output
 
 
 def main(run):

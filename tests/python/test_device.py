@@ -149,3 +149,9 @@ def test_the_stub_names_everything():
             for member in node.body:
                 if isinstance(member, (ast.FunctionDef, ast.AsyncFunctionDef)):
                     assert hasattr(cls, member.name), f"{node.name}.{member.name}"
+
+
+def test_local_drives_are_a_list_of_dicts():
+    for drive in bb.local_drives():
+        assert drive["source"] in ("hardware", "simulated")
+        assert all(space["uri"].startswith("nvme:/dev/ng") for space in drive["namespaces"])

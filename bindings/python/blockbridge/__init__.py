@@ -14,7 +14,17 @@ not copied.
 """
 from ._errors import *  # noqa: F401,F403
 from ._errors import __all__ as _error_names
-from ._objects import Array, Device, DiskNode, Export, Runtime, log_level_set, version
+from ._objects import (
+    Array,
+    Device,
+    DiskNode,
+    Export,
+    Runtime,
+    local_drives,
+    log_level_set,
+    version,
+)
 
-__all__ = ["Array", "Device", "DiskNode", "Export", "Runtime", "log_level_set", "version"]
+__all__ = ["Array", "Device", "DiskNode", "Export", "Runtime"]
+__all__ += ["local_drives", "log_level_set", "version"]
 __all__ += _error_names

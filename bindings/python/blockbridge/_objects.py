@@ -14,6 +14,14 @@ def version():
     return _core.version()
 
 
+def local_drives():
+    """The NVMe drives of this machine, a list of dicts: name, model, namespaces, health and more.
+
+    `source` is "simulated" when a program answers for the drive. Health needs root.
+    """
+    return json.loads(_core.local_drives_json())
+
+
 class _Closes:
     """close(), idempotent, and the context manager over it."""
 
