@@ -26,6 +26,10 @@ class Connection {
   ConnectionInfo info() const;
 
  private:
+  static constexpr size_t kReceiveBytes = 256 * 1024;
+  static_assert(kReceiveBytes >= Handshake::kUnitMax);
+  static constexpr size_t kIovMax = 1024;  // of one sendmsg
+
   struct Slot {
     struct Io final : IoRequest {
       Slot* slot = nullptr;
