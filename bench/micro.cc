@@ -7,7 +7,7 @@
 #include "base/crc32c.h"
 #include "base/prng.h"
 #include "io/device_uri.h"
-#include "io/nbd/wire.h"
+#include "io/nbd/export_info.h"
 #include "io/nvme/command.h"
 #include "io/nvme/pdu.h"
 #include "io/runtime.h"
@@ -66,9 +66,9 @@ void nbd_request(benchmark::State& state) {
   std::byte reply[nbd::kReplyHeaderMax];
   for (auto _ : state) {
     auto request = nbd::decode_request(bytes);
-    auto verdict = nbd::judge(device, true, *request);
+    auto verdict = nbd::judge(device, {.framing = nbd::Framing::kStructured}, *request);
     benchmark::DoNotOptimize(verdict);
-    benchmark::DoNotOptimize(nbd::encode_data_chunk(reply, request->cookie, 0, 4096));
+    benchmark::DoNotOptimize(nbd::encode_data_header(reply, *request, nbd::Framing::kStructured));
   }
 }
 BENCHMARK(nbd_request);

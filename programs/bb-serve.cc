@@ -34,6 +34,7 @@ struct Options {
   NvmeArguments nvme;
   std::vector<std::string> ublk;
   bool ublk_keep = false;
+  bool read_only = false;
   std::string log_level = "warn";
 };
 
@@ -52,7 +53,8 @@ std::string nbd_name(size_t index, size_t count) {
 Status export_nbd(io::nbd::Server& server, const Options& options, const Devices& devices) {
   for (size_t i = 0; i < devices.size(); ++i) {
     io::Device& device = *devices[i];
-    BB_TRY(server.add_export(nbd_name(i, devices.size()), device, device.info().uri));
+    BB_TRY(server.add_export(nbd_name(i, devices.size()), device,
+                             {.description = device.info().uri, .read_only = options.read_only}));
   }
   std::vector<std::string> listening;
   for (const std::string& address : options.nbd) {
@@ -148,6 +150,7 @@ int run(int argc, char** argv) {
   app.add_flag("--ublk-keep", options.ublk_keep,
                "leave the block devices when stopping: their I/O waits for a bb-serve with the "
                "same --device and --ublk");
+  app.add_flag("--nbd-read-only", options.read_only, "NBD clients may not write");
   app.add_option("--log-level", options.log_level, "debug, info, warn, error or off")
       ->capture_default_str();
   if (auto ended = parse_command_line(app, argc, argv, kManual)) return *ended;

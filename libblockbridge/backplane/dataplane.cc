@@ -134,7 +134,7 @@ Status Dataplane::export_array(ManagedArray& array) {
                                    .serial = record.uuid.to_string().substr(24),
                                    .model = "Blockbridge array"}));
   if (nbd_addresses_.empty()) return ok_status();
-  return nbd_.add_export(record.name, *array.array(), "array " + record.name);
+  return nbd_.add_export(record.name, *array.array(), {.description = "array " + record.name});
 }
 
 io::Task<void> Dataplane::withdraw_exports(ManagedArray* array) {

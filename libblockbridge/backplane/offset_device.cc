@@ -47,6 +47,7 @@ void OffsetDevice::do_submit(io::IoRequest& request) {
   child->op = request.op;
   child->fua = request.fua;
   child->may_discard = request.may_discard;
+  child->fast_only = request.fast_only;
   child->offset_bytes = request.op == io::IoOp::kFlush ? 0 : request.offset_bytes + offset_bytes_;
   child->length_bytes = request.length_bytes;
   child->iov = request.iov;

@@ -22,6 +22,18 @@ std::string_view io_op_name(IoOp op) {
   return "?";
 }
 
+std::string Device::check_range(uint64_t offset_bytes, uint64_t length_bytes) const {
+  uint64_t block = info_.block_size_bytes;
+  if (offset_bytes % block != 0 || length_bytes % block != 0) {
+    return fmt::format("not a multiple of the block size of {}", block);
+  }
+  if (length_bytes == 0) return "no length";
+  if (offset_bytes > info_.size_bytes || length_bytes > info_.size_bytes - offset_bytes) {
+    return fmt::format("beyond the end of the device at {}", info_.size_bytes);
+  }
+  return "";
+}
+
 Status Device::check(const IoRequest& request) const {
   auto bad = [&](Code code, std::string_view why) {
     return error(code, "{}: {} of {} bytes at {}: {}", info_.uri, io_op_name(request.op),
@@ -31,16 +43,10 @@ Status Device::check(const IoRequest& request) const {
   bool changes = request.op != IoOp::kRead && request.op != IoOp::kFlush;
   if (changes && info_.read_only) return bad(Code::k_permission_denied, "the device is read-only");
   if (request.op == IoOp::kFlush) return {};
-  uint64_t block = info_.block_size_bytes;
-  if (request.offset_bytes % block != 0 || request.length_bytes % block != 0) {
-    return bad(Code::k_invalid_argument,
-               fmt::format("not a multiple of the block size of {}", block));
-  }
-  if (request.length_bytes == 0) return bad(Code::k_invalid_argument, "no length");
-  if (request.offset_bytes > info_.size_bytes ||
-      request.length_bytes > info_.size_bytes - request.offset_bytes) {
-    return bad(Code::k_invalid_argument,
-               fmt::format("beyond the end of the device at {}", info_.size_bytes));
+  std::string why = check_range(request.offset_bytes, request.length_bytes);
+  if (!why.empty()) return bad(Code::k_invalid_argument, why);
+  if (request.fast_only && request.op == IoOp::kWriteZeroes && !info_.fast_zero) {
+    return bad(Code::k_not_supported, "zeroing is not faster than writing");
   }
   if (request.op == IoOp::kRead || request.op == IoOp::kWrite) {
     if (request.length_bytes > info_.transfer_max_bytes) {
@@ -62,6 +68,44 @@ void Device::submit(IoRequest& request) {
     return;
   }
   do_submit(request);
+}
+
+Task<Result<std::vector<Extent>>> Device::extents(uint64_t offset_bytes, uint64_t length_bytes,
+                                                  uint32_t limit) {
+  std::string why = check_range(offset_bytes, length_bytes);
+  if (limit == 0) why = "no extent asked for";
+  if (!why.empty() || state_ == DeviceState::kClosed) {
+    co_return error(why.empty() ? Code::k_bad_state : Code::k_invalid_argument,
+                    "{}: extents of {} bytes at {}: {}", info_.uri, length_bytes, offset_bytes,
+                    why.empty() ? "the device is closed" : why);
+  }
+  auto found = co_await do_extents(offset_bytes, length_bytes, limit);
+  if (!found.ok()) co_return found.status();
+  uint64_t left = length_bytes;
+  std::vector<Extent> list;
+  for (const Extent& each : *found) {
+    if (left == 0 || list.size() == limit) break;
+    list.push_back(each);
+    list.back().length_bytes = std::min(each.length_bytes, left);
+    left -= list.back().length_bytes;
+  }
+  BB_CHECK(!list.empty() && list.front().length_bytes > 0, "{}: no extent at {}", info_.uri,
+           offset_bytes);
+  co_return list;
+}
+
+Task<Result<std::vector<Extent>>> Device::do_extents(uint64_t, uint64_t length_bytes, uint32_t) {
+  co_return std::vector<Extent>{{.length_bytes = length_bytes}};
+}
+
+void append_extent(std::vector<Extent>& list, Extent extent) {
+  if (extent.length_bytes == 0) return;
+  bool alike = !list.empty() && list.back().hole == extent.hole && list.back().zero == extent.zero;
+  if (alike) {
+    list.back().length_bytes += extent.length_bytes;
+  } else {
+    list.push_back(extent);
+  }
 }
 
 void Device::set_state(DeviceState state) {

@@ -6,6 +6,7 @@
 #include <boost/intrusive/list.hpp>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "base/bytes.h"
 #include "base/status.h"
@@ -27,6 +28,7 @@ struct IoRequest : boost::intrusive::list_base_hook<> {
   IoOp op = IoOp::kRead;
   bool fua = false;          // write, write_zeroes: durable before done
   bool may_discard = false;  // write_zeroes: may free the range if it then reads as zeroes
+  bool fast_only = false;    // write_zeroes: NOT_SUPPORTED rather than as slow as writing them
   uint64_t offset_bytes = 0;
   uint64_t length_bytes = 0;  // read, write: equals the sum of the iovecs
   const iovec* iov = nullptr;
@@ -46,7 +48,19 @@ struct DeviceInfo {
   bool read_only = false;
   bool volatile_cache = false;  // a completed write may be lost at power loss until flushed
   bool discard = false;         // kDiscard frees space (contents undefined after)
+  bool fast_zero = false;       // kWriteZeroes can be faster than writing as much
 };
+
+// A run of bytes that are alike, as far as a device knows.
+struct Extent {
+  uint64_t length_bytes = 0;
+  bool hole = false;  // takes no space
+  bool zero = false;  // reads as zeroes
+
+  friend bool operator==(const Extent&, const Extent&) = default;
+};
+// Adds an extent behind the others, or makes the last one longer when it is of the same kind.
+void append_extent(std::vector<Extent>& list, Extent extent);
 
 enum class DeviceState : uint8_t { kReady, kUnavailable, kClosed };
 
@@ -78,6 +92,12 @@ class Device {
   // (read only), BAD_STATE (closed), and whatever the device itself meets.
   void submit(IoRequest& request);
 
+  // What the range consists of, from its front: at least one extent, at most `limit`, together no
+  // longer than the range. A device that does not know says data. A snapshot: writes in flight may
+  // or may not be seen. Errors as for submit().
+  Task<Result<std::vector<Extent>>> extents(uint64_t offset_bytes, uint64_t length_bytes,
+                                            uint32_t limit);
+
   // Waits for requests in flight, then lets go of the resources. Once, before destruction.
   virtual Task<Status> close() = 0;
 
@@ -95,6 +115,9 @@ class Device {
  protected:
   // The request is within the device, aligned, and allowed.
   virtual void do_submit(IoRequest& request) = 0;
+  // The range is within the device, aligned and not empty; what is returned is trimmed to it.
+  virtual Task<Result<std::vector<Extent>>> do_extents(uint64_t offset_bytes, uint64_t length_bytes,
+                                                       uint32_t limit);
 
   void set_state(DeviceState state);  // tells the watchers when it changes
   void raise_incarnation() { ++incarnation_; }
@@ -102,6 +125,7 @@ class Device {
 
  private:
   Status check(const IoRequest& request) const;
+  std::string check_range(uint64_t offset_bytes, uint64_t length_bytes) const;  // "": it is good
 
   DeviceState state_ = DeviceState::kReady;
   uint64_t incarnation_ = 1;

@@ -103,6 +103,15 @@ void FaultDevice::on_device_state(Device&, DeviceState state) {
   if (this->state() != DeviceState::kClosed) set_state(state);
 }
 
+Task<Result<std::vector<Extent>>> FaultDevice::do_extents(uint64_t offset_bytes,
+                                                          uint64_t length_bytes, uint32_t limit) {
+  bool entered = gate_.enter();
+  BB_CHECK(entered, "{}: used while closing", info_.uri);
+  auto found = co_await inner_->extents(offset_bytes, length_bytes, limit);
+  gate_.leave();
+  co_return found;
+}
+
 Task<Status> FaultDevice::close() {
   set_state(DeviceState::kClosed);
   release_stuck();
@@ -175,6 +184,7 @@ FaultDevice::Flight& FaultDevice::take(IoRequest& request) {
   flight.inner.op = request.op;
   flight.inner.fua = request.fua;
   flight.inner.may_discard = request.may_discard;
+  flight.inner.fast_only = request.fast_only;
   flight.inner.offset_bytes = request.offset_bytes;
   flight.inner.length_bytes = request.length_bytes;
   flight.inner.iov = request.iov;

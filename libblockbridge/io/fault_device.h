@@ -76,6 +76,8 @@ class FaultDevice final : public Device, private DeviceWatcher {
 
  protected:
   void do_submit(IoRequest& request) override;
+  Task<Result<std::vector<Extent>>> do_extents(uint64_t offset_bytes, uint64_t length_bytes,
+                                               uint32_t limit) override;
 
  private:
   struct Flight;

@@ -15,6 +15,8 @@
 #include "base/units.h"
 #include "io/buffer.h"
 #include "io/errno_status.h"
+#include "io/file_extents.h"
+#include "io/offload.h"
 #include "io/reactor.h"
 #include "io/sync.h"
 
@@ -37,8 +39,12 @@ struct FileOptions {
 
 class FileDevice final : public Device {
  public:
-  FileDevice(DeviceInfo info, int fd, Reactor& reactor, uint32_t memory_alignment)
-      : fd_(fd), reactor_(reactor), memory_alignment_(memory_alignment), gate_(reactor) {
+  FileDevice(DeviceInfo info, int fd, Reactor& reactor, Offload* offload, uint32_t memory_alignment)
+      : fd_(fd),
+        reactor_(reactor),
+        offload_(offload),
+        memory_alignment_(memory_alignment),
+        gate_(reactor) {
     info_ = std::move(info);
   }
   ~FileDevice() override { reactor_.close(fd_); }
@@ -51,6 +57,8 @@ class FileDevice final : public Device {
 
  protected:
   void do_submit(IoRequest& request) override;
+  Task<Result<std::vector<Extent>>> do_extents(uint64_t offset_bytes, uint64_t length_bytes,
+                                               uint32_t limit) override;
 
  private:
   // What a request needs while it is with the engine; lives in the request's scratch.
@@ -82,6 +90,7 @@ class FileDevice final : public Device {
   static constexpr uint64_t kZeroesBytes = 128 * KiB;
   int fd_;
   Reactor& reactor_;
+  Offload* offload_;  // null: nothing that blocks can be asked
   uint32_t memory_alignment_;
   Gate gate_;
   AlignedBuffer zeroes_;
@@ -211,6 +220,10 @@ void FileDevice::completed(Op& op, int32_t result) {
 void FileDevice::zeroed_range(Op& op, int32_t result) {
   IoRequest& request = *op.request;
   if (!op.flushing && (result == -EOPNOTSUPP || result == -EINVAL)) {
+    if (request.fast_only) {
+      return finish(
+          op, error(Code::k_not_supported, "{}: zeroing is not faster than writing", info_.uri));
+    }
     op.zero_by_writing = true;
     return start(op);
   }
@@ -232,6 +245,22 @@ void FileDevice::finish(Op& op, Status status) {
   op.~Op();
   request.done(&request, std::move(status));
   gate_.leave();
+}
+
+Task<Result<std::vector<Extent>>> FileDevice::do_extents(uint64_t offset_bytes,
+                                                         uint64_t length_bytes, uint32_t limit) {
+  if (offload_ == nullptr) co_return std::vector<Extent>{{.length_bytes = length_bytes}};
+  bool entered = gate_.enter();
+  BB_CHECK(entered, "{}: used while closing", info_.uri);
+  std::vector<Extent> list;
+  auto* into = &list;
+  int fd = fd_;
+  uint64_t end_bytes = offset_bytes + length_bytes;
+  uint64_t block_bytes = info_.block_size_bytes;
+  co_await offload_->run(
+      reactor_, [=] { *into = file_extents(fd, offset_bytes, end_bytes, limit, block_bytes); });
+  gate_.leave();
+  co_return list;
 }
 
 // Opening: plain code, done once.
@@ -302,7 +331,9 @@ Status describe(const FileOptions& options, OpenFile& file, DeviceInfo& info) {
   info.read_only = options.read_only;
   info.volatile_cache = true;
   info.discard = true;
+  info.fast_zero = true;  // asked of the file system each time, see fast_only
   if (S_ISBLK(st.st_mode)) {
+    info.fast_zero = false;  // the kernel may well write them itself
     int block = 0;
     if (ioctl(file.fd, BLKGETSIZE64, &info.size_bytes) != 0 ||
         ioctl(file.fd, BLKSSZGET, &block) != 0) {
@@ -378,8 +409,8 @@ Task<Result<std::unique_ptr<Device>>> open_file_device(Context context, Uri uri,
   BB_CO_TRY(describe(options, file, info));
   BB_CO_ASSIGN(uint32_t memory_alignment, find_direct_alignment(options, file, info));
   int fd = std::exchange(file.fd, -1);
-  co_return std::unique_ptr<Device>(
-      std::make_unique<FileDevice>(std::move(info), fd, *context.reactor, memory_alignment));
+  co_return std::unique_ptr<Device>(std::make_unique<FileDevice>(
+      std::move(info), fd, *context.reactor, context.offload, memory_alignment));
 }
 
 }  // namespace bb::io

@@ -3,17 +3,26 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <vector>
 
 #include "base/units.h"
 
 namespace bb::io {
 namespace {
 
+// Which granules were ever written and not given back since: what is allocated.
+constexpr uint64_t kGranuleBytes = 64 * KiB;
+constexpr uint64_t kGranulesLookedAtMax = 65'536;  // by one query
+
 class MemDevice final : public Device {
  public:
-  MemDevice(DeviceInfo info, std::byte* memory) : memory_(memory) { info_ = std::move(info); }
+  MemDevice(DeviceInfo info, std::byte* memory)
+      : memory_(memory), written_(div_up(info.size_bytes, kGranuleBytes)) {
+    info_ = std::move(info);
+  }
   ~MemDevice() override { munmap(memory_, info_.size_bytes); }
 
   Task<Status> close() override {
@@ -30,12 +39,18 @@ class MemDevice final : public Device {
         break;
       case IoOp::kWrite:
         iov_gather(request.iov, request.iov_count, 0, range);
+        mark_written(request);
         break;
       case IoOp::kWriteZeroes:
-        std::memset(range.data(), 0, range.size());
+        if (request.may_discard) {
+          discard(request, range);
+        } else {
+          std::memset(range.data(), 0, range.size());
+          mark_written(request);
+        }
         break;
       case IoOp::kDiscard:
-        discard(range);
+        discard(request, range);
         break;
       case IoOp::kFlush:
         break;
@@ -43,10 +58,36 @@ class MemDevice final : public Device {
     request.done(&request, Status());
   }
 
+  Task<Result<std::vector<Extent>>> do_extents(uint64_t offset_bytes, uint64_t length_bytes,
+                                               uint32_t limit) override {
+    std::vector<Extent> list;
+    uint64_t end = offset_bytes + std::min(length_bytes, kGranulesLookedAtMax * kGranuleBytes);
+    for (uint64_t at = offset_bytes; at < end && list.size() <= limit;) {
+      bool hole = !written_[at / kGranuleBytes];
+      uint64_t next = std::min(round_down(at, kGranuleBytes) + kGranuleBytes, end);
+      append_extent(list, {.length_bytes = next - at, .hole = hole, .zero = hole});
+      at = next;
+    }
+    co_return list;
+  }
+
  private:
+  void mark_written(const IoRequest& request) {
+    uint64_t last = (request.offset_bytes + request.length_bytes - 1) / kGranuleBytes;
+    for (uint64_t i = request.offset_bytes / kGranuleBytes; i <= last; ++i) written_[i] = true;
+  }
+
+  void discard(const IoRequest& request, Bytes range) {
+    free_pages(range);
+    uint64_t end = request.offset_bytes + request.length_bytes;
+    uint64_t first = div_up(request.offset_bytes, kGranuleBytes);
+    uint64_t last = end == info_.size_bytes ? written_.size() : end / kGranuleBytes;
+    for (uint64_t i = first; i < last; ++i) written_[i] = false;
+  }
+
   // Whole pages go back to the system; the rest is cleared, so that a discard always reads as
   // zeroes.
-  static void discard(Bytes range) {
+  static void free_pages(Bytes range) {
     constexpr uintptr_t kPage = 4096;
     auto start = reinterpret_cast<uintptr_t>(range.data());
     uintptr_t first = round_up(start, kPage);
@@ -61,6 +102,7 @@ class MemDevice final : public Device {
   }
 
   std::byte* memory_;
+  std::vector<bool> written_;  // per granule
 };
 
 }  // namespace
@@ -81,6 +123,7 @@ Task<Result<std::unique_ptr<Device>>> open_mem_device(Context, Uri uri, std::str
   }
   info.block_size_bytes = static_cast<uint32_t>(block);
   info.discard = true;
+  info.fast_zero = true;
   void* memory = mmap(nullptr, info.size_bytes, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) {

@@ -20,6 +20,10 @@ class NullDevice final : public Device {
     if (request.op == IoOp::kRead) iov_fill_zero(request.iov, request.iov_count);
     request.done(&request, Status());
   }
+
+  Task<Result<std::vector<Extent>>> do_extents(uint64_t, uint64_t length_bytes, uint32_t) override {
+    co_return std::vector<Extent>{{.length_bytes = length_bytes, .hole = true, .zero = true}};
+  }
 };
 
 }  // namespace
@@ -34,6 +38,7 @@ Task<Result<std::unique_ptr<Device>>> open_null_device(Context, Uri uri, std::st
                     text, info.size_bytes, info.block_size_bytes);
   }
   info.discard = true;
+  info.fast_zero = true;
   co_return std::unique_ptr<Device>(std::make_unique<NullDevice>(std::move(info)));
 }
 

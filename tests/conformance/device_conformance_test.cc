@@ -260,6 +260,65 @@ TEST_P(DeviceConformance, ADiscardLeavesTheRestAlone) {
   EXPECT_TRUE(std::equal(got.begin() + 48 * KiB, got.end(), written.begin() + 48 * KiB));
 }
 
+// Extents cover the range from its front without a gap, and what is called zero reads as zeroes.
+void expect_extents(const std::vector<io::Extent>& list, uint64_t offset, ConstBytes content) {
+  uint64_t at = offset;
+  for (const io::Extent& each : list) {
+    ASSERT_GT(each.length_bytes, 0u);
+    ASSERT_LE(at + each.length_bytes, content.size());
+    if (each.zero) EXPECT_TRUE(all_zero(content.subspan(at, each.length_bytes))) << "at " << at;
+    at += each.length_bytes;
+  }
+}
+
+TEST_P(DeviceConformance, TellsWhatIsAllocated) {
+  expect_ok(one(IoOp::kWriteZeroes, 0, size()));
+  for (uint64_t at : {uint64_t{0}, 256 * KiB, 5 * MiB}) {
+    auto written = pattern(128 * KiB, at + 1);
+    expect_ok(one(IoOp::kWrite, at, 0, written));
+  }
+  std::vector<std::byte> content;
+  for (uint64_t at = 0; at < size(); at += 64 * KiB) {
+    auto part = read_back(at, 64 * KiB);
+    content.insert(content.end(), part.begin(), part.end());
+  }
+  for (uint64_t offset = 0; offset < size();) {
+    auto found = world_.run(device_->extents(offset, size() - offset, 3));
+    ASSERT_TRUE(found.ok()) << found.status().to_string();
+    ASSERT_LE(found->size(), 3u);
+    expect_extents(*found, offset, content);
+    for (const io::Extent& each : *found) offset += each.length_bytes;
+  }
+  auto one_block = world_.run(device_->extents(256 * KiB, block(), 1));
+  ASSERT_TRUE(one_block.ok());
+  EXPECT_EQ(one_block->front().length_bytes, block());
+  EXPECT_FALSE(one_block->front().hole && keeps());
+  expect_error(world_.run(device_->extents(size(), block(), 1)).status(), Code::k_invalid_argument,
+               "beyond the end");
+  expect_error(world_.run(device_->extents(1, block(), 1)).status(), Code::k_invalid_argument,
+               "not a multiple");
+  expect_error(world_.run(device_->extents(0, block(), 0)).status(), Code::k_invalid_argument,
+               "no extent asked for");
+}
+
+Task<Status> zero_fast(Device* device, uint64_t length) {
+  Device::Io io(*device, IoOp::kWriteZeroes, {0, length});
+  io.fast_only = true;
+  co_return co_await io;
+}
+
+TEST_P(DeviceConformance, ZeroesFastOrSaysThatItCannot) {
+  auto written = pattern(64 * KiB, 12);
+  expect_ok(one(IoOp::kWrite, 0, 0, written));
+  Status zeroed = world_.run(zero_fast(device_.get(), 32 * KiB));
+  EXPECT_TRUE(zeroed.ok() || zeroed.code() == Code::k_not_supported) << zeroed.to_string();
+  EXPECT_TRUE(device_->info().fast_zero || !zeroed.ok());
+  auto got = read_back(0, written.size());
+  if (!keeps()) return;
+  if (zeroed.ok()) std::fill_n(written.begin(), 32 * KiB, std::byte{0});
+  EXPECT_TRUE(got == written);
+}
+
 // The model: each block is what its last completed write said. Requests in flight never overlap,
 // because the order of those is undefined.
 struct Model {

@@ -91,7 +91,8 @@ def test_info(server):
         assert export["export-size"] == SIZE
         assert export["can_multi_conn"] and export["can_fua"] and export["can_flush"]
         assert export["can_trim"] and export["can_zero"] and export["can_df"]
-        assert not export["can_fast_zero"] and not export["is_read_only"]
+        assert export["can_cache"] and export["can_fast_zero"] and not export["is_read_only"]
+        assert export["contexts"] == ["base:allocation"]
         assert export["block_size_minimum"] in (512, 4096)
         assert export["block_size_maximum"] == 32 * MIB
     listed = json.loads(run(*asked, "--list", server[0].rsplit("/", 1)[0]))
@@ -158,6 +159,162 @@ def test_zero_trim_fua_and_structured_reads(server):
     client.shutdown()
 
 
+def block_status(client, length, offset, flags=0):
+    """[(length, flags), …] of one reply."""
+    entries = []
+
+    def on_extents(context, at, descriptors, _error):
+        assert context == nbd.CONTEXT_BASE_ALLOCATION and at == offset
+        entries.extend(zip(descriptors[::2], descriptors[1::2]))
+
+    client.block_status(length, offset, on_extents, flags)
+    return entries
+
+
+HOLE = nbd.STATE_HOLE | nbd.STATE_ZERO
+
+
+def mapped(uri):
+    return [(e["offset"], e["length"], e["type"]) for e in json.loads(run("nbdinfo", "--map",
+            "--json", uri))]  # fmt: skip
+
+
+def test_block_status_follows_writes_and_discards(server):
+    tcp, unix = server
+    assert mapped(tcp) == [(0, SIZE, HOLE)]
+    client = nbd.NBD()
+    client.add_meta_context(nbd.CONTEXT_BASE_ALLOCATION)
+    client.connect_uri(tcp)
+    client.pwrite(b"x" * MIB, 16 * MIB)
+    client.pwrite(b"x" * MIB, 32 * MIB)
+    want = [(0, 16 * MIB, HOLE), (16 * MIB, MIB, 0), (17 * MIB, 15 * MIB, HOLE),
+            (32 * MIB, MIB, 0), (33 * MIB, SIZE - 33 * MIB, HOLE)]  # fmt: skip
+    assert mapped(unix) == want
+    image_map = json.loads(run("qemu-img", "map", "-f", "raw", "--output=json", tcp))
+    assert [(e["start"], e["length"]) for e in image_map if e["data"]] == [
+        (16 * MIB, MIB), (32 * MIB, MIB)]  # fmt: skip
+    assert block_status(client, SIZE, 0, nbd.CMD_FLAG_REQ_ONE) == [(16 * MIB, HOLE)]
+    assert block_status(client, 4096, 16 * MIB) == [(4096, 0)]
+    client.zero(MIB, 16 * MIB)  # may punch
+    client.zero(MIB, 32 * MIB, nbd.CMD_FLAG_NO_HOLE)
+    sure = block_status(client, SIZE, 0)
+    assert sure[0][1] == HOLE and sure[0][0] >= 17 * MIB
+    client.trim(MIB, 32 * MIB)
+    assert mapped(tcp) == [(0, SIZE, HOLE)]
+    for length, offset in ((512, SIZE), (SIZE, 512), (100, 0)):
+        with pytest.raises(nbd.Error) as refused:
+            client.set_strict_mode(0)
+            block_status(client, length, offset)
+        assert refused.value.errnum == errno.EINVAL
+    client.shutdown()
+
+
+def test_many_extents_come_in_bounded_replies(server):
+    client = nbd.NBD()
+    client.add_meta_context(nbd.CONTEXT_BASE_ALLOCATION)
+    client.connect_uri(server[0])
+    step = 64 * 1024
+    for at in range(0, 256 * MIB, 2 * step):
+        client.aio_pwrite(nbd.Buffer.from_bytearray(bytearray(b"x" * step)), at)
+        while client.aio_in_flight() > 64:
+            client.poll(-1)
+    while client.aio_in_flight():
+        client.poll(-1)
+    first = block_status(client, SIZE, 0)
+    assert 1 < len(first) <= 2048
+    at = sum(length for length, _ in first)
+    rest = block_status(client, SIZE - at, at) if at < SIZE else []
+    assert [length for length, _ in first + rest] == [step] * (SIZE // step)
+    client.shutdown()
+
+
+def test_nbdcopy_and_convert_skip_holes(server, tmp_path):
+    sparse = tmp_path / "out.img"
+    client = connected(server[0])
+    client.pwrite(b"d" * MIB, 128 * MIB)
+    client.shutdown()
+    run("nbdcopy", server[0], sparse)
+    assert sparse.stat().st_blocks * 512 <= 2 * MIB and sparse.stat().st_size == SIZE
+    before = sha256(sparse)
+    run("qemu-img", "convert", "-f", "raw", "-O", "raw", server[1], tmp_path / "two.img")
+    assert sha256(tmp_path / "two.img") == before
+
+
+def test_cache_and_fast_zero(server):
+    client = connected(server[0])
+    client.pwrite(b"x" * MIB, 0, nbd.CMD_FLAG_FUA)
+    client.cache(MIB, 0)
+    client.cache(SIZE, 0)
+    client.zero(MIB, 0, nbd.CMD_FLAG_FAST_ZERO)
+    assert client.pread(MIB, 0) == bytes(MIB)
+    client.shutdown()
+
+
+def test_zeroes_that_are_not_fast_are_refused():
+    command = [SERVE, "--device", "mem:4M", "--nvme-tcp", "127.0.0.1:0"]
+    with running(command, ["ready nvme-tcp"]) as daemon:
+        address, name = daemon.last_words("export nvme-tcp ")[0][-2:]
+        second = [SERVE, "--device", f"nvme-tcp://{address}/{name}", "--nbd", "127.0.0.1:0"]
+        with running(second, ["ready nbd"]) as proxy:
+            client = connected(f"nbd://{proxy.last_words('ready nbd ')[0][0]}/disk")
+            with pytest.raises(nbd.Error) as refused:
+                client.zero(4096, 0, nbd.CMD_FLAG_FAST_ZERO)
+            assert refused.value.errnum == errno.ENOTSUP
+            client.zero(4096, 0)
+            client.shutdown()
+
+
+def test_error_chunks_tell_where(tmp_path):
+    device = "fault:mem:4M?read_error=1&range=2M-3M"
+    with running([SERVE, "--device", device, "--nbd", "127.0.0.1:0"], ["ready nbd"]) as daemon:
+        client = connected(f"nbd://{daemon.last_words('ready nbd ')[0][0]}/disk")
+        seen = []
+
+        def on_chunk(_buffer, offset, status, error):
+            seen.append((offset, status, error.value))
+
+        with pytest.raises(nbd.Error) as refused:
+            client.pread_structured(4 * MIB, 0, on_chunk)
+        assert refused.value.errnum == errno.EIO
+        assert seen == [(2 * MIB, nbd.READ_ERROR, errno.EIO)]
+        assert client.pread(MIB, 0) == bytes(MIB)
+        client.shutdown()
+
+
+def test_read_only_export():
+    command = [SERVE, "--device", "mem:4M", "--nbd", "127.0.0.1:0", "--nbd-read-only"]
+    with running(command, ["ready nbd"]) as daemon:
+        uri = f"nbd://{daemon.last_words('ready nbd ')[0][0]}/disk"
+        info = json.loads(run("nbdinfo", "--no-content", "--json", uri))["exports"][0]
+        assert info["is_read_only"] and not info["can_zero"] and not info["can_trim"]
+        client = connected(uri, strict=False)
+        for call in (lambda: client.pwrite(bytes(512), 0), lambda: client.zero(512, 0),
+                     lambda: client.trim(512, 0)):  # fmt: skip
+            with pytest.raises(nbd.Error) as refused:
+                call()
+            assert refused.value.errnum == errno.EPERM
+        assert client.pread(512, 0) == bytes(512)
+        client.shutdown()
+
+
+def test_blocks_of_4096_are_enforced():
+    command = [SERVE, "--device", "mem:4M?block_size=4096", "--nbd", "127.0.0.1:0"]
+    with running(command, ["ready nbd"]) as daemon:
+        uri = f"nbd://{daemon.last_words('ready nbd ')[0][0]}/disk"
+        client = connected(uri, strict=False)
+        assert client.get_block_size(nbd.SIZE_MINIMUM) == 4096
+        with pytest.raises(nbd.Error) as refused:
+            client.pread(512, 0)
+        assert refused.value.errnum == errno.EINVAL
+        client.pwrite(b"x" * 4096, 4096)
+        client.shutdown()
+        run("qemu-io", "-f", "raw", "-c", "write -P 7 512 512", "-c", "read -P 0x78 4096 4096", uri)
+        ignorant = nbd.NBD()
+        ignorant.set_request_block_size(False)
+        with pytest.raises(nbd.Error):
+            ignorant.connect_uri(uri)
+
+
 def test_largest_requests(server):
     client = connected(server[0])
     data = random.Random(4).randbytes(32 * MIB)
@@ -189,9 +346,10 @@ def test_refusals_leave_the_connection_usable(server, structured):
         (lambda: client.pwrite(bytes(300 * 1024), SIZE - 512), errno.ENOSPC),
         (lambda: client.pwrite(bytes(100), 512), errno.EINVAL),
         (lambda: client.zero(512, SIZE), errno.ENOSPC),
-        (lambda: client.zero(512, 0, nbd.CMD_FLAG_FAST_ZERO), errno.ENOTSUP),
         (lambda: client.trim(512, SIZE), errno.EINVAL),
-        (lambda: client.cache(512, 0), errno.EINVAL),
+        (lambda: client.cache(512, SIZE), errno.EINVAL),
+        (lambda: client.cache(100, 0), errno.EINVAL),
+        (lambda: block_status(client, 512, 0), errno.EINVAL),  # no context was agreed
     ]
     for number, (call, want) in enumerate(cases):
         with pytest.raises(nbd.Error) as refused:

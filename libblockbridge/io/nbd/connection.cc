@@ -4,17 +4,6 @@
 #include "base/log.h"
 
 namespace bb::io::nbd {
-namespace {
-
-// A peer's words in our log: one line, nothing a terminal would obey.
-std::string printable(std::string text) {
-  for (char& c : text) {
-    if (c < ' ' || c > '~') c = '?';
-  }
-  return text;
-}
-
-}  // namespace
 
 Connection::Connection(Server& server, std::unique_ptr<Stream> stream, uint64_t id)
     : server_(server),
@@ -94,7 +83,7 @@ Task<Status> Connection::haggle() {
     // Bound here, where the list is still true: later the export may have gone.
     if (handshake.state() == Handshake::State::kTransmission) {
       export_ = server_.find(handshake.chosen());
-      structured_ = handshake.structured();
+      agreed_ = handshake.agreed();
       BB_CHECK(export_ != nullptr, "export \"{}\" was offered", handshake.chosen());
     }
   }

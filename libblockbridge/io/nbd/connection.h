@@ -49,7 +49,7 @@ class Connection {
     uint32_t payload_bytes = 0;
     std::byte header[kReplyHeaderMax];
     uint32_t header_bytes = 0;
-    std::vector<std::byte> error_reply;  // structured errors carry a text
+    std::vector<std::byte> built;  // instead of the header: errors with a text, block states
     Io io;
     Continue next;
     iovec piece{};
@@ -68,13 +68,20 @@ class Connection {
   // Parsing: true when something was taken from the buffer.
   bool parse_one();
   bool parse_payload();
+  uint32_t buffer_need(const Request& request) const;
   Slot* admit(const Request& request, const Verdict& verdict);
   void drop(std::string why);
 
   // One request at the device.
+  void start(Slot& slot);
   void submit_piece(Slot& slot);
   void on_piece(Slot& slot, Status status);
-  void finish(Slot& slot, Errno error, std::string_view text);
+  Task<void> answer_block_status(Slot* slot);
+
+  // The outcome of a request: its reply's header, or the whole of it.
+  void succeed(Slot& slot);
+  void fail(Slot& slot, Errno error, std::string_view text,
+            std::optional<uint64_t> at_bytes = std::nullopt);
   void count(const Slot& slot);
 
   // Replies.
@@ -88,7 +95,7 @@ class Connection {
   std::unique_ptr<Stream> stream_;
   uint64_t id_;
   Export* export_ = nullptr;
-  bool structured_ = false;
+  Agreed agreed_;
 
   std::unique_ptr<std::byte[]> buffer_;
   size_t begin_ = 0;

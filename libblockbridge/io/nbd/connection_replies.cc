@@ -4,23 +4,21 @@
 
 namespace bb::io::nbd {
 
-// Writes the reply's header. A read answers in a chunk when structured replies were agreed.
-void Connection::finish(Slot& slot, Errno error, std::string_view text) {
+void Connection::succeed(Slot& slot) {
   const Request& request = slot.request;
+  slot.error = Errno::kNone;
+  bool data = request.command == Command::kRead;
+  slot.header_bytes =
+      static_cast<uint32_t>(data ? encode_data_header(slot.header, request, agreed_.framing)
+                                 : encode_success(slot.header, request, agreed_.framing));
+}
+
+void Connection::fail(Slot& slot, Errno error, std::string_view text,
+                      std::optional<uint64_t> at_bytes) {
   slot.error = error;
-  slot.error_reply.clear();
-  if (structured_ && request.command == Command::kRead) {
-    if (error == Errno::kNone) {
-      slot.header_bytes = static_cast<uint32_t>(encode_data_chunk(
-          slot.header, request.cookie, request.offset_bytes, request.length_bytes));
-    } else {
-      encode_error_chunk(slot.error_reply, request.cookie, error, text);
-      slot.header_bytes = 0;
-    }
-  } else {
-    slot.header_bytes =
-        static_cast<uint32_t>(encode_simple_reply(slot.header, request.cookie, error));
-  }
+  slot.header_bytes = 0;
+  slot.built.clear();
+  encode_error(slot.built, slot.request, agreed_.framing, error, text, at_bytes);
 }
 
 void Connection::count(const Slot& slot) {
@@ -72,7 +70,7 @@ void Connection::flush() {
     if (slot->header_bytes > 0) {
       iov_.push_back({.iov_base = slot->header, .iov_len = slot->header_bytes});
     } else {
-      iov_.push_back({.iov_base = slot->error_reply.data(), .iov_len = slot->error_reply.size()});
+      iov_.push_back({.iov_base = slot->built.data(), .iov_len = slot->built.size()});
     }
     if (slot->request.command == Command::kRead && slot->error == Errno::kNone) {
       iov_.push_back({.iov_base = slot->buffer, .iov_len = slot->request.length_bytes});

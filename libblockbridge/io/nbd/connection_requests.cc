@@ -11,6 +11,7 @@ namespace bb::io::nbd {
 namespace {
 
 constexpr uint64_t kZeroPieceBytes = 8 * MiB;  // other requests get their turn in between
+constexpr uint64_t kCacheBytes = 1 * MiB;
 
 }  // namespace
 
@@ -79,21 +80,22 @@ bool Connection::parse_payload() {
   if (slot.buffer == nullptr) {
     reply_ready(slot);
   } else {
-    submit_piece(slot);
+    start(slot);
   }
   return true;
 }
 
 bool Connection::parse_one() {
   if (payload_slot_ != nullptr) return parse_payload();
-  if (end_ - begin_ < kRequestBytes) return false;
+  size_t length = request_bytes(agreed_.framing);
+  if (end_ - begin_ < length) return false;
   std::optional<Request> request =
-      decode_request(ConstBytes(buffer_.get() + begin_, kRequestBytes));
+      decode_request(ConstBytes(buffer_.get() + begin_, length), agreed_.framing);
   if (!request) {
     drop("a request without its magic");
     return false;
   }
-  Verdict verdict = judge(export_->info, structured_, *request);
+  Verdict verdict = judge(export_->info, agreed_, *request);
   if (verdict.action == Verdict::Action::kDrop) {
     drop(verdict.reason);
     return false;
@@ -115,8 +117,8 @@ bool Connection::parse_one() {
     room_.reset();
     return false;
   }
-  begin_ += kRequestBytes;
-  if (verdict.action == Verdict::Action::kRefuse) finish(*slot, verdict.error, verdict.reason);
+  begin_ += length;
+  if (verdict.action == Verdict::Action::kRefuse) fail(*slot, verdict.error, verdict.reason);
   if (verdict.payload_bytes > 0) {
     payload_slot_ = slot;
     payload_started_ns_ = 0;
@@ -125,17 +127,36 @@ bool Connection::parse_one() {
   if (verdict.action == Verdict::Action::kRefuse) {
     reply_ready(*slot);
   } else {
-    submit_piece(*slot);
+    start(*slot);
   }
   return true;
+}
+
+// What a request needs to hold: its data, or for CACHE a place to read to.
+uint32_t Connection::buffer_need(const Request& request) const {
+  switch (request.command) {
+    case Command::kRead:
+    case Command::kWrite:
+      return static_cast<uint32_t>(request.length_bytes);
+    case Command::kCache: {
+      uint64_t piece = std::min<uint64_t>(export_->device->info().transfer_max_bytes, kCacheBytes);
+      return static_cast<uint32_t>(std::min(request.length_bytes, piece));
+    }
+    case Command::kDisconnect:
+    case Command::kFlush:
+    case Command::kTrim:
+    case Command::kWriteZeroes:
+    case Command::kBlockStatus:
+      return 0;
+  }
+  return 0;
 }
 
 // A slot with its buffer, or null when this connection or the server has enough to do.
 Connection::Slot* Connection::admit(const Request& request, const Verdict& verdict) {
   const ServerLimits& limits = server_.limits_;
   bool serve = verdict.action == Verdict::Action::kServe;
-  bool transfers = request.command == Command::kRead || request.command == Command::kWrite;
-  uint32_t need = serve && transfers ? request.length_bytes : 0;
+  uint32_t need = serve ? buffer_need(request) : 0;
   if (in_flight_ >= limits.requests_max) return nullptr;
   if (in_flight_ > 0 && in_flight_bytes_ + need > limits.request_bytes_max) return nullptr;
   std::byte* buffer = nullptr;
@@ -179,6 +200,34 @@ Connection::Slot* Connection::admit(const Request& request, const Verdict& verdi
   return slot;
 }
 
+void Connection::start(Slot& slot) {
+  if (slot.request.command == Command::kBlockStatus) {
+    server_.tasks_.spawn(answer_block_status(&slot));
+  } else {
+    submit_piece(slot);
+  }
+}
+
+// Rare beside reads and writes: a coroutine.
+Task<void> Connection::answer_block_status(Slot* slot) {
+  const Request& request = slot->request;
+  uint32_t limit = (request.flags & kReqOne) != 0 ? 1 : kExtentsMax;
+  auto found = co_await export_->device->extents(request.offset_bytes, request.length_bytes, limit);
+  if (found.ok()) {
+    std::vector<BlockState> states;
+    for (const Extent& each : *found) {
+      states.push_back({.length_bytes = each.length_bytes, .hole = each.hole, .zero = each.zero});
+    }
+    slot->error = Errno::kNone;
+    slot->header_bytes = 0;
+    slot->built.clear();
+    encode_block_status(slot->built, request, agreed_.framing, states);
+  } else {
+    fail(*slot, errno_of(found.code()), found.status().text());
+  }
+  reply_ready(*slot);
+}
+
 // Gives the device the next part of a request, as large as one transfer may be.
 void Connection::submit_piece(Slot& slot) {
   Device& device = *export_->device;
@@ -188,6 +237,7 @@ void Connection::submit_piece(Slot& slot) {
   uint64_t piece = left;
   io.fua = (request.flags & kFua) != 0;
   io.may_discard = false;
+  io.fast_only = false;
   io.iov = nullptr;
   io.iov_count = 0;
   switch (request.command) {
@@ -208,14 +258,22 @@ void Connection::submit_piece(Slot& slot) {
     case Command::kWriteZeroes:
       io.op = IoOp::kWriteZeroes;
       io.may_discard = (request.flags & kNoHole) == 0;
+      io.fast_only = (request.flags & kFastZero) != 0;
       piece = std::min<uint64_t>(left, kZeroPieceBytes);
       break;
     case Command::kFlush:
       io.op = IoOp::kFlush;
       io.fua = false;
       break;
+    case Command::kCache:  // a read for the sake of the device's cache
+      io.op = IoOp::kRead;
+      io.fua = false;
+      piece = std::min<uint64_t>(left, slot.buffer_bytes);
+      slot.piece = {.iov_base = slot.buffer, .iov_len = piece};
+      io.iov = &slot.piece;
+      io.iov_count = 1;
+      break;
     case Command::kDisconnect:
-    case Command::kCache:
     case Command::kBlockStatus:
       BB_CHECK(false, "command {} was judged servable", static_cast<uint16_t>(request.command));
   }
@@ -229,19 +287,27 @@ void Connection::on_piece(Slot& slot, Status status) {
     if (log_enabled(LogLevel::kDebug)) {
       log_debug("nbd connection {}: {} -> client told", id_, status.to_string());
     }
-    finish(slot, errno_of(status.code()), status.text());
+    std::optional<uint64_t> at_bytes;
+    if (slot.io.op != IoOp::kFlush) at_bytes = slot.io.offset_bytes;
+    fail(slot, errno_of(status.code()), status.text(), at_bytes);
     return reply_ready(slot);
   }
   slot.progress_bytes += slot.io.length_bytes;
   bool whole = slot.progress_bytes >= slot.request.length_bytes;
   bool to_flush = whole && !slot.flushing && slot.request.command == Command::kTrim &&
                   (slot.request.flags & kFua) != 0;
+  // A terabyte of zeroes must not hold up the end.
+  bool endless = slot.request.length_bytes - slot.progress_bytes > kPayloadMax;
+  if (!whole && endless && (ended_ || draining_)) {
+    fail(slot, Errno::kShutdown, "the connection is ending", slot.io.offset_bytes);
+    return reply_ready(slot);
+  }
   if (!whole || to_flush) {
     slot.flushing = to_flush;
     server_.context_.loop.post(slot.next);  // never from within submit(): others get their turn
     return;
   }
-  finish(slot, Errno::kNone, "");
+  succeed(slot);
   reply_ready(slot);
 }
 

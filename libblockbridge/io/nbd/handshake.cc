@@ -16,32 +16,6 @@ void reply(std::vector<std::byte>& out, Option option, OptionReply type,
       .text(data);
 }
 
-// Reads an option's data from the front; `good` turns false when it runs out.
-struct Reader {
-  ConstBytes left;
-  bool good = true;
-
-  template <typename T>
-  T be() {
-    if (left.size() < sizeof(T)) {
-      good = false;
-      return 0;
-    }
-    T value = load_be<T>(left.data());
-    left = left.subspan(sizeof(T));
-    return value;
-  }
-  std::string_view text(size_t length) {
-    if (left.size() < length || length > kNameMax) {
-      good = false;
-      return {};
-    }
-    std::string_view value = as_text(left.first(length));
-    left = left.subspan(length);
-    return value;
-  }
-};
-
 // The empty name means the default export: the only one there is.
 const ExportInfo* find(std::span<const ExportInfo> exports, std::string_view name) {
   for (const ExportInfo& each : exports) {
@@ -52,6 +26,62 @@ const ExportInfo* find(std::span<const ExportInfo> exports, std::string_view nam
 
 void info_block(std::vector<std::byte>& out, Option option, const std::vector<std::byte>& data) {
   reply(out, option, OptionReply::kInfo, as_text(data));
+}
+
+// What an INFO or GO asks for.
+struct InfoRequest {
+  std::string_view name;
+  bool wants_name = false;
+  bool wants_description = false;
+  bool wants_block_size = false;
+};
+
+std::optional<InfoRequest> read_info(ConstBytes data) {
+  Reader reader{.left = data};
+  InfoRequest request;
+  request.name = reader.text(reader.be<uint32_t>());
+  uint16_t count = reader.be<uint16_t>();
+  for (uint16_t i = 0; i < count && reader.good; ++i) {
+    auto wanted = static_cast<Info>(reader.be<uint16_t>());
+    request.wants_name |= wanted == Info::kName;
+    request.wants_description |= wanted == Info::kDescription;
+    request.wants_block_size |= wanted == Info::kBlockSize;
+  }
+  if (!reader.good || !reader.left.empty()) return std::nullopt;
+  return request;
+}
+
+void write_info(std::vector<std::byte>& out, Option option, const ExportInfo& device,
+                const InfoRequest& request, Framing framing) {
+  std::vector<std::byte> block;
+  Writer(block)
+      .be(static_cast<uint16_t>(Info::kExport))
+      .be(device.size_bytes)
+      .be(device.transmission_flags(framing));
+  info_block(out, option, block);
+  block.clear();
+  Writer(block)
+      .be(static_cast<uint16_t>(Info::kBlockSize))
+      .be(device.block_min_bytes)
+      .be(device.block_preferred_bytes)
+      .be(kPayloadMax);
+  info_block(out, option, block);
+  if (request.wants_name) {
+    block.clear();
+    Writer(block).be(static_cast<uint16_t>(Info::kName)).text(device.name);
+    info_block(out, option, block);
+  }
+  if (request.wants_description && !device.description.empty()) {
+    block.clear();
+    Writer(block).be(static_cast<uint16_t>(Info::kDescription)).text(device.description);
+    info_block(out, option, block);
+  }
+}
+
+// proto.md, "Metadata querying": LIST without a query means all, "base:" all of that namespace;
+// SET takes whole names only.
+bool selects_allocation(Option option, std::string_view query) {
+  return query == kAllocationContext || (option == Option::kListMetaContext && query == "base:");
 }
 
 }  // namespace
@@ -126,8 +156,51 @@ size_t Handshake::feed_one(ConstBytes in, std::span<const ExportInfo> exports,
   return kOptionHeaderBytes + length;
 }
 
+void Handshake::secured() {
+  secured_ = true;
+  state_ = State::kHaggling;
+  agreed_ = {};
+  context_export_.clear();
+}
+
+// proto.md, "TLS versions": FORCEDTLS answers everything but STARTTLS and ABORT with an error.
+bool Handshake::must_secure(Option option, std::vector<std::byte>& out) {
+  if (tls_ != TlsPolicy::kRequired || secured_) return false;
+  if (option == Option::kStartTls || option == Option::kAbort) return false;
+  if (option == Option::kExportName) {
+    close("the client does not begin TLS");  // there is no error reply to this option
+  } else {
+    reply(out, option, OptionReply::kErrTlsRequired, "TLS comes first");
+  }
+  return true;
+}
+
+void Handshake::answer_start_tls(ConstBytes data, std::vector<std::byte>& out) {
+  auto refuse = [&](OptionReply why, std::string_view text) {
+    reply(out, Option::kStartTls, why, text);
+  };
+  if (!data.empty()) return refuse(OptionReply::kErrInvalid, "this option carries no data");
+  if (secured_) return refuse(OptionReply::kErrInvalid, "TLS is established already");
+  if (tls_ == TlsPolicy::kOff) return refuse(OptionReply::kErrUnsupported, "TLS is not offered");
+  reply(out, Option::kStartTls, OptionReply::kAck);
+  state_ = State::kStartTls;
+}
+
+void Handshake::answer_framing(Option option, ConstBytes data, std::vector<std::byte>& out) {
+  if (!data.empty()) {
+    return reply(out, option, OptionReply::kErrInvalid, "this option carries no data");
+  }
+  bool extended = option == Option::kExtendedHeaders;
+  if (!extended && agreed_.framing == Framing::kExtended) {
+    return reply(out, option, OptionReply::kErrExtendedHeaders, "extended headers are agreed");
+  }
+  agreed_.framing = extended ? Framing::kExtended : Framing::kStructured;
+  reply(out, option, OptionReply::kAck);
+}
+
 void Handshake::answer(Option option, ConstBytes data, std::span<const ExportInfo> exports,
                        std::vector<std::byte>& out) {
+  if (must_secure(option, out)) return;
   switch (option) {
     case Option::kExportName:
       return answer_export_name(data, exports, out);
@@ -141,22 +214,20 @@ void Handshake::answer(Option option, ConstBytes data, std::span<const ExportInf
     case Option::kGo:
       return answer_info(option, data, exports, out);
     case Option::kStructuredReply:
-      if (!data.empty()) {
-        return reply(out, option, OptionReply::kErrInvalid, "this option carries no data");
-      }
-      structured_ = true;
-      return reply(out, option, OptionReply::kAck);
+    case Option::kExtendedHeaders:
+      return answer_framing(option, data, out);
     case Option::kListMetaContext:
     case Option::kSetMetaContext:
       return answer_meta_context(option, data, exports, out);
     case Option::kStartTls:
-      return reply(out, option, OptionReply::kErrUnsupported, "TLS is not offered");
+      return answer_start_tls(data, out);
   }
   reply(out, option, OptionReply::kErrUnsupported, "unknown option");
 }
 
 void Handshake::choose(const ExportInfo& device) {
   chosen_ = device.name;
+  agreed_.allocation = agreed_.allocation && context_export_ == device.name;
   state_ = State::kTransmission;
 }
 
@@ -169,7 +240,7 @@ void Handshake::answer_export_name(ConstBytes data, std::span<const ExportInfo> 
     return;
   }
   Writer writer(out);
-  writer.be(device->size_bytes).be(device->transmission_flags(structured_));
+  writer.be(device->size_bytes).be(device->transmission_flags(agreed_.framing));
   if (!no_zeroes_) writer.zeroes(124);
   choose(*device);
 }
@@ -192,15 +263,40 @@ void Handshake::answer_list(ConstBytes data, std::span<const ExportInfo> exports
 
 void Handshake::answer_info(Option option, ConstBytes data, std::span<const ExportInfo> exports,
                             std::vector<std::byte>& out) {
+  std::optional<InfoRequest> request = read_info(data);
+  if (!request) return reply(out, option, OptionReply::kErrInvalid, "malformed option data");
+  const ExportInfo* device = find(exports, request->name);
+  if (device == nullptr) {
+    return reply(out, option, OptionReply::kErrUnknown,
+                 fmt::format("no export \"{}\"", request->name));
+  }
+  write_info(out, option, *device, *request, agreed_.framing);
+  if (option == Option::kInfo) return reply(out, option, OptionReply::kAck);
+  // proto.md, "Block size constraints": who did not ask would take 512 bytes for granted.
+  if (!request->wants_block_size && device->block_min_bytes > 512) {
+    return reply(
+        out, option, OptionReply::kErrBlockSizeRequired,
+        fmt::format("blocks of {} bytes: ask for NBD_INFO_BLOCK_SIZE", device->block_min_bytes));
+  }
+  reply(out, option, OptionReply::kAck);
+  choose(*device);
+}
+
+void Handshake::answer_meta_context(Option option, ConstBytes data,
+                                    std::span<const ExportInfo> exports,
+                                    std::vector<std::byte>& out) {
+  if (agreed_.framing == Framing::kSimple) {
+    return reply(out, option, OptionReply::kErrInvalid, "structured replies come first");
+  }
+  bool sets = option == Option::kSetMetaContext;
+  if (sets) agreed_.allocation = false;  // each SET replaces the one before, failed or not
   Reader reader{.left = data};
   std::string_view name = reader.text(reader.be<uint32_t>());
-  uint16_t count = reader.be<uint16_t>();
-  bool wants_name = false;
-  bool wants_description = false;
-  for (uint16_t i = 0; i < count && reader.good; ++i) {
-    auto wanted = static_cast<Info>(reader.be<uint16_t>());
-    wants_name = wants_name || wanted == Info::kName;
-    wants_description = wants_description || wanted == Info::kDescription;
+  uint32_t queries = reader.be<uint32_t>();
+  bool selected = !sets && queries == 0;
+  for (uint32_t i = 0; i < queries && reader.good; ++i) {
+    std::string_view query = reader.text(reader.be<uint32_t>());
+    selected = selected || selects_allocation(option, query);
   }
   if (!reader.good || !reader.left.empty()) {
     return reply(out, option, OptionReply::kErrInvalid, "malformed option data");
@@ -209,52 +305,14 @@ void Handshake::answer_info(Option option, ConstBytes data, std::span<const Expo
   if (device == nullptr) {
     return reply(out, option, OptionReply::kErrUnknown, fmt::format("no export \"{}\"", name));
   }
-  std::vector<std::byte> block;
-  Writer(block)
-      .be(static_cast<uint16_t>(Info::kExport))
-      .be(device->size_bytes)
-      .be(device->transmission_flags(structured_));
-  info_block(out, option, block);
-  block.clear();
-  Writer(block)
-      .be(static_cast<uint16_t>(Info::kBlockSize))
-      .be(device->block_min_bytes)
-      .be(device->block_preferred_bytes)
-      .be(kPayloadMax);
-  info_block(out, option, block);
-  if (wants_name) {
-    block.clear();
-    Writer(block).be(static_cast<uint16_t>(Info::kName)).text(device->name);
-    info_block(out, option, block);
+  if (selected) {
+    std::vector<std::byte> context;
+    Writer(context).be(sets ? kAllocationContextId : 0).text(kAllocationContext);
+    reply(out, option, OptionReply::kMetaContext, as_text(context));
   }
-  if (wants_description && !device->description.empty()) {
-    block.clear();
-    Writer(block).be(static_cast<uint16_t>(Info::kDescription)).text(device->description);
-    info_block(out, option, block);
-  }
-  reply(out, option, OptionReply::kAck);
-  if (option == Option::kGo) choose(*device);
-}
-
-// A device has no map of what is allocated, so no context is ever offered: an empty list is the
-// protocol's way to say so.
-void Handshake::answer_meta_context(Option option, ConstBytes data,
-                                    std::span<const ExportInfo> exports,
-                                    std::vector<std::byte>& out) {
-  if (!structured_) {
-    return reply(out, option, OptionReply::kErrInvalid, "structured replies come first");
-  }
-  Reader reader{.left = data};
-  std::string_view name = reader.text(reader.be<uint32_t>());
-  uint32_t queries = reader.be<uint32_t>();
-  for (uint32_t i = 0; i < queries && reader.good; ++i) {
-    [[maybe_unused]] std::string_view query = reader.text(reader.be<uint32_t>());
-  }
-  if (!reader.good || !reader.left.empty()) {
-    return reply(out, option, OptionReply::kErrInvalid, "malformed option data");
-  }
-  if (find(exports, name) == nullptr) {
-    return reply(out, option, OptionReply::kErrUnknown, fmt::format("no export \"{}\"", name));
+  if (sets) {
+    agreed_.allocation = selected;
+    context_export_ = device->name;
   }
   reply(out, option, OptionReply::kAck);
 }

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "io/nbd/server.h"
 
+#include <algorithm>
+#include <bit>
+
 #include "base/log.h"
 #include "base/units.h"
 #include "io/nbd/connection.h"
@@ -31,11 +34,11 @@ Server::~Server() {
   context_.loop.disarm(tick_);
 }
 
-Status Server::add_export(std::string name, Device& device, std::string description) {
-  if (name.empty() || name.size() > kNameMax || description.size() > kNameMax) {
+Status Server::add_export(std::string name, Device& device, ExportOptions options) {
+  if (name.empty() || name.size() > kNameMax || options.description.size() > kNameMax) {
     return error(Code::k_invalid_argument,
                  "nbd export: a name of {} bytes (1 to {}), a description of {} (to {})",
-                 name.size(), kNameMax, description.size(), kNameMax);
+                 name.size(), kNameMax, options.description.size(), kNameMax);
   }
   if (find(name) != nullptr) {
     return error(Code::k_already_exists, "nbd export \"{}\": there is one of that name", name);
@@ -43,14 +46,15 @@ Status Server::add_export(std::string name, Device& device, std::string descript
   auto added = std::make_unique<Export>();
   const DeviceInfo& info = device.info();
   added->device = &device;
-  added->info = {
-      .name = std::move(name),
-      .description = std::move(description),
-      .size_bytes = info.size_bytes,
-      .block_min_bytes = info.block_size_bytes,
-      .block_preferred_bytes = std::max(info.physical_block_bytes, info.block_size_bytes),
-      .read_only = info.read_only,
-      .trim = info.discard && !info.read_only};
+  added->info = {.name = std::move(name),
+                 .description = std::move(options.description),
+                 .size_bytes = info.size_bytes,
+                 .block_min_bytes = info.block_size_bytes,
+                 // A power of two, as the protocol wants it.
+                 .block_preferred_bytes = std::bit_ceil(
+                     std::clamp(info.physical_block_bytes, info.block_size_bytes, kPayloadMax)),
+                 .read_only = info.read_only || options.read_only,
+                 .trim = info.discard};
   exports_.push_back(std::move(added));
   return {};
 }

@@ -9,7 +9,7 @@
 #include "io/context.h"
 #include "io/device.h"
 #include "io/nbd/buffer_pool.h"
-#include "io/nbd/wire.h"
+#include "io/nbd/handshake.h"
 #include "io/sync.h"
 
 namespace bb::io::nbd {
@@ -27,7 +27,7 @@ struct ServerLimits {
 struct ConnectionCounters {
   uint64_t reads = 0;
   uint64_t writes = 0;
-  uint64_t others = 0;  // flush, trim, write zeroes
+  uint64_t others = 0;  // flush, trim, write zeroes, cache, block status
   uint64_t read_bytes = 0;
   uint64_t written_bytes = 0;
   uint64_t errors = 0;
@@ -50,6 +50,11 @@ struct Export {
   bool removing = false;
 };
 
+struct ExportOptions {
+  std::string description;
+  bool read_only = false;  // whatever the device says
+};
+
 // Exports devices over NBD, on any number of addresses. Belongs to one loop. Devices stay the
 // caller's; each must outlive its export.
 class Server {
@@ -58,7 +63,7 @@ class Server {
   ~Server();  // after stop()
 
   // ALREADY_EXISTS, INVALID_ARGUMENT (name). May be called while running.
-  Status add_export(std::string name, Device& device, std::string description = "");
+  Status add_export(std::string name, Device& device, ExportOptions options = {});
   // Refuses new requests, waits for those in flight, ends the connections. NOT_FOUND.
   Task<Status> remove_export(std::string name);
 

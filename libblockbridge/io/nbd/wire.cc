@@ -6,60 +6,36 @@
 namespace bb::io::nbd {
 namespace {
 
-Verdict refuse(Errno error, const char* reason, uint32_t payload_bytes = 0) {
-  return {.action = Verdict::Action::kRefuse,
-          .error = error,
-          .reason = reason,
-          .payload_bytes = payload_bytes};
+size_t encode_chunk_header(std::byte* to, const Request& request, Framing framing, ChunkType type,
+                           uint64_t payload_bytes) {
+  bool extended = framing == Framing::kExtended;
+  store_be<uint32_t>(to, extended ? kExtendedChunkMagic : kChunkMagic);
+  store_be<uint16_t>(to + 4, kChunkDone);  // always one chunk a reply
+  store_be<uint16_t>(to + 6, static_cast<uint16_t>(type));
+  store_be<uint64_t>(to + 8, request.cookie);
+  if (!extended) {
+    store_be<uint32_t>(to + 16, static_cast<uint32_t>(payload_bytes));
+    return kChunkHeaderBytes;
+  }
+  store_be<uint64_t>(to + 16, request.offset_bytes);
+  store_be<uint64_t>(to + 24, payload_bytes);
+  return kExtendedChunkHeaderBytes;
 }
 
-// Which flags a command may carry.
-uint16_t allowed_flags(Command command, bool structured) {
-  switch (command) {
-    case Command::kRead:
-      // FUA on a read means nothing but is allowed by the protocol.
-      return structured ? kFua | kDf : kFua;
-    case Command::kWrite:
-    case Command::kTrim:
-      return kFua;
-    case Command::kWriteZeroes:
-      return kFua | kNoHole | kFastZero;
-    case Command::kDisconnect:
-    case Command::kFlush:
-    case Command::kCache:
-    case Command::kBlockStatus:
-      return kFua;  // meaningless and harmless: some clients set it on everything
-  }
-  return 0;
-}
-
-Verdict judge_range(const ExportInfo& device, const Request& request, uint32_t payload) {
-  bool changes = request.command != Command::kRead;
-  if (request.length_bytes == 0) return refuse(Errno::kInvalid, "no length", payload);
-  if (request.offset_bytes > device.size_bytes ||
-      request.length_bytes > device.size_bytes - request.offset_bytes) {
-    bool writes = request.command == Command::kWrite || request.command == Command::kWriteZeroes;
-    return refuse(writes ? Errno::kNoSpace : Errno::kInvalid, "beyond the end of the export",
-                  payload);
-  }
-  if ((request.offset_bytes | request.length_bytes) % device.block_min_bytes != 0) {
-    return refuse(Errno::kInvalid, "not a multiple of the minimum block size", payload);
-  }
-  if (changes && device.read_only) return refuse(Errno::kPermission, "read-only", payload);
-  return {.payload_bytes = payload};
-}
-
-void encode_chunk_header(std::byte* to, uint16_t type, uint64_t cookie, uint32_t length_bytes) {
-  constexpr uint16_t kDone = 1;  // always one chunk a reply
-  store_be<uint32_t>(to, kChunkMagic);
-  store_be<uint16_t>(to + 4, kDone);
-  store_be<uint16_t>(to + 6, type);
+size_t encode_simple_reply(std::byte* to, uint64_t cookie, Errno error) {
+  store_be<uint32_t>(to, kSimpleReplyMagic);
+  store_be<uint32_t>(to + 4, static_cast<uint32_t>(error));
   store_be<uint64_t>(to + 8, cookie);
-  store_be<uint32_t>(to + 16, length_bytes);
+  return kSimpleReplyBytes;
 }
 
-constexpr uint16_t kChunkOffsetData = 1;
-constexpr uint16_t kChunkError = (1 << 15) | 1;
+// Grows `to` by a header.
+template <typename Encode>
+void append(std::vector<std::byte>& to, Encode encode) {
+  std::byte header[kReplyHeaderMax];
+  size_t length = encode(header);
+  to.insert(to.end(), header, header + length);
+}
 
 }  // namespace
 
@@ -93,98 +69,161 @@ Errno errno_of(Code code) {
   return Errno::kIo;
 }
 
-// Several connections may write: a flush on any of them reaches the one device behind all.
-uint16_t ExportInfo::transmission_flags(bool structured) const {
-  unsigned flags = kHasFlags | kSendFlush | kSendFua | kSendWriteZeroes | kCanMultiConn;
-  if (read_only) flags |= kReadOnly;
-  if (trim) flags |= kSendTrim;
-  if (structured) flags |= kSendDf;
-  return static_cast<uint16_t>(flags);
+Code code_of(Errno number) {
+  switch (number) {
+    case Errno::kNone:
+      return Code::k_ok;
+    case Errno::kPermission:
+      return Code::k_permission_denied;
+    case Errno::kNoMemory:
+      return Code::k_busy;  // the server's memory: later it may have some
+    case Errno::kInvalid:
+    case Errno::kOverflow:
+      return Code::k_invalid_argument;
+    case Errno::kNoSpace:
+      return Code::k_no_space;
+    case Errno::kNotSupported:
+      return Code::k_not_supported;
+    case Errno::kShutdown:
+      return Code::k_unavailable;
+    case Errno::kIo:
+      return Code::k_io_error;
+  }
+  return Code::k_io_error;
 }
 
-std::optional<Request> decode_request(ConstBytes bytes) {
-  BB_CHECK(bytes.size() == kRequestBytes, "a request of {} bytes", bytes.size());
+std::string_view errno_text(Errno number) {
+  switch (number) {
+    case Errno::kNone:
+      return "success";
+    case Errno::kPermission:
+      return "operation not permitted";
+    case Errno::kIo:
+      return "input/output error";
+    case Errno::kNoMemory:
+      return "out of memory";
+    case Errno::kInvalid:
+      return "invalid argument";
+    case Errno::kNoSpace:
+      return "no space left";
+    case Errno::kOverflow:
+      return "value too large";
+    case Errno::kNotSupported:
+      return "not supported";
+    case Errno::kShutdown:
+      return "the server is shutting down";
+  }
+  return "unknown error";
+}
+
+std::optional<Request> decode_request(ConstBytes bytes, Framing framing) {
+  BB_CHECK(bytes.size() == request_bytes(framing), "a request of {} bytes", bytes.size());
   const std::byte* from = bytes.data();
-  if (load_be<uint32_t>(from) != kRequestMagic) return std::nullopt;
-  return Request{.flags = load_be<uint16_t>(from + 4),
-                 .command = static_cast<Command>(load_be<uint16_t>(from + 6)),
-                 .cookie = load_be<uint64_t>(from + 8),
-                 .offset_bytes = load_be<uint64_t>(from + 16),
-                 .length_bytes = load_be<uint32_t>(from + 24)};
+  bool extended = framing == Framing::kExtended;
+  uint32_t magic = extended ? kExtendedRequestMagic : kRequestMagic;
+  if (load_be<uint32_t>(from) != magic) return std::nullopt;
+  return Request{
+      .flags = load_be<uint16_t>(from + 4),
+      .command = static_cast<Command>(load_be<uint16_t>(from + 6)),
+      .cookie = load_be<uint64_t>(from + 8),
+      .offset_bytes = load_be<uint64_t>(from + 16),
+      .length_bytes = extended ? load_be<uint64_t>(from + 24) : load_be<uint32_t>(from + 24)};
 }
 
-void encode_request(const Request& request, std::byte* to) {
-  store_be<uint32_t>(to, kRequestMagic);
+size_t encode_request(const Request& request, std::byte* to, Framing framing) {
+  bool extended = framing == Framing::kExtended;
+  store_be<uint32_t>(to, extended ? kExtendedRequestMagic : kRequestMagic);
   store_be<uint16_t>(to + 4, request.flags);
   store_be<uint16_t>(to + 6, static_cast<uint16_t>(request.command));
   store_be<uint64_t>(to + 8, request.cookie);
   store_be<uint64_t>(to + 16, request.offset_bytes);
-  store_be<uint32_t>(to + 24, request.length_bytes);
+  if (extended) {
+    store_be<uint64_t>(to + 24, request.length_bytes);
+  } else {
+    store_be<uint32_t>(to + 24, static_cast<uint32_t>(request.length_bytes));
+  }
+  return request_bytes(framing);
 }
 
-Verdict judge(const ExportInfo& device, bool structured, const Request& request) {
-  uint32_t payload = request.command == Command::kWrite ? request.length_bytes : 0;
-  if (payload > kSkippedPayloadMax) {
-    return {.action = Verdict::Action::kDrop, .reason = "a write too large to skip"};
+size_t reply_header_bytes(uint32_t magic, Framing framing) {
+  switch (framing) {
+    case Framing::kSimple:
+      return magic == kSimpleReplyMagic ? kSimpleReplyBytes : 0;
+    case Framing::kStructured:
+      if (magic == kSimpleReplyMagic) return kSimpleReplyBytes;
+      return magic == kChunkMagic ? kChunkHeaderBytes : 0;
+    case Framing::kExtended:
+      return magic == kExtendedChunkMagic ? kExtendedChunkHeaderBytes : 0;
   }
-  if (request.command > Command::kBlockStatus) {
-    return refuse(Errno::kInvalid, "unknown command");
-  }
-  if ((request.flags & ~unsigned{allowed_flags(request.command, structured)}) != 0) {
-    return refuse(Errno::kInvalid, "unknown flag", payload);
-  }
-  switch (request.command) {
-    case Command::kDisconnect:
-      return {.action = Verdict::Action::kDisconnect};
-    case Command::kFlush:
-      if (request.offset_bytes != 0 || request.length_bytes != 0) {
-        return refuse(Errno::kInvalid, "flush of a range");
-      }
-      return {};
-    case Command::kRead:
-    case Command::kWrite:
-      if (request.length_bytes > kPayloadMax) {
-        return refuse(Errno::kInvalid, "larger than the maximum block size", payload);
-      }
-      return judge_range(device, request, payload);
-    case Command::kTrim:
-      if (!device.trim) return refuse(Errno::kInvalid, "trim was not offered");
-      return judge_range(device, request, 0);
-    case Command::kWriteZeroes:
-      // Never promised: whether zeroing is fast is not known of a device.
-      if ((request.flags & kFastZero) != 0) {
-        return refuse(Errno::kNotSupported, "fast zeroes were not offered");
-      }
-      return judge_range(device, request, 0);
-    case Command::kCache:
-    case Command::kBlockStatus:
-      return refuse(Errno::kInvalid, "this command was not offered");
-  }
-  return refuse(Errno::kInvalid, "unknown command");
+  return 0;
 }
 
-size_t encode_simple_reply(std::byte* to, uint64_t cookie, Errno error) {
-  store_be<uint32_t>(to, kSimpleReplyMagic);
-  store_be<uint32_t>(to + 4, static_cast<uint32_t>(error));
-  store_be<uint64_t>(to + 8, cookie);
-  return kSimpleReplyBytes;
+ReplyHeader decode_reply_header(ConstBytes bytes) {
+  const std::byte* from = bytes.data();
+  uint32_t magic = load_be<uint32_t>(from);
+  if (magic == kSimpleReplyMagic) {
+    return {.simple = true,
+            .error = static_cast<Errno>(load_be<uint32_t>(from + 4)),
+            .cookie = load_be<uint64_t>(from + 8)};
+  }
+  return {.flags = load_be<uint16_t>(from + 4),
+          .type = static_cast<ChunkType>(load_be<uint16_t>(from + 6)),
+          .cookie = load_be<uint64_t>(from + 8),
+          .payload_bytes = magic == kExtendedChunkMagic ? load_be<uint64_t>(from + 24)
+                                                        : load_be<uint32_t>(from + 16)};
 }
 
-size_t encode_data_chunk(std::byte* to, uint64_t cookie, uint64_t offset_bytes,
-                         uint32_t data_bytes) {
-  encode_chunk_header(to, kChunkOffsetData, cookie, data_bytes + 8);
-  store_be<uint64_t>(to + kChunkHeaderBytes, offset_bytes);
-  return kDataChunkBytes;
+size_t encode_success(std::byte* to, const Request& request, Framing framing) {
+  if (framing != Framing::kExtended) return encode_simple_reply(to, request.cookie, Errno::kNone);
+  return encode_chunk_header(to, request, framing, ChunkType::kNone, 0);
 }
 
-size_t encode_error_chunk(std::vector<std::byte>& to, uint64_t cookie, Errno error,
-                          std::string_view text) {
+size_t encode_data_header(std::byte* to, const Request& request, Framing framing) {
+  if (framing == Framing::kSimple) return encode_simple_reply(to, request.cookie, Errno::kNone);
+  size_t length =
+      encode_chunk_header(to, request, framing, ChunkType::kOffsetData, request.length_bytes + 8);
+  store_be<uint64_t>(to + length, request.offset_bytes);
+  return length + 8;
+}
+
+void encode_error(std::vector<std::byte>& to, const Request& request, Framing framing, Errno error,
+                  std::string_view text, std::optional<uint64_t> at_bytes) {
+  if (framing == Framing::kSimple) {
+    return append(
+        to, [&](std::byte* header) { return encode_simple_reply(header, request.cookie, error); });
+  }
   text = text.substr(0, kErrorTextMax);
-  size_t at = to.size();
-  to.resize(at + kChunkHeaderBytes);
-  encode_chunk_header(to.data() + at, kChunkError, cookie, static_cast<uint32_t>(6 + text.size()));
-  Writer(to).be(static_cast<uint32_t>(error)).be(static_cast<uint16_t>(text.size())).text(text);
-  return to.size() - at;
+  ChunkType type = at_bytes ? ChunkType::kErrorOffset : ChunkType::kError;
+  uint64_t length = 6 + text.size() + (at_bytes ? 8 : 0);
+  append(to, [&](std::byte* header) {
+    return encode_chunk_header(header, request, framing, type, length);
+  });
+  Writer writer(to);
+  writer.be(static_cast<uint32_t>(error)).be(static_cast<uint16_t>(text.size())).text(text);
+  if (at_bytes) writer.be(*at_bytes);
+}
+
+// proto.md, "Structured reply types": descriptors of 32 bits each, of 64 with extended headers,
+// where their number goes before them.
+void encode_block_status(std::vector<std::byte>& to, const Request& request, Framing framing,
+                         const std::vector<BlockState>& states) {
+  bool extended = framing == Framing::kExtended;
+  ChunkType type = extended ? ChunkType::kBlockStatusExtended : ChunkType::kBlockStatus;
+  uint64_t length = extended ? 8 + 16 * states.size() : 4 + 8 * states.size();
+  append(to, [&](std::byte* header) {
+    return encode_chunk_header(header, request, framing, type, length);
+  });
+  Writer writer(to);
+  writer.be(kAllocationContextId);
+  if (extended) writer.be(static_cast<uint32_t>(states.size()));
+  for (const BlockState& each : states) {
+    uint32_t flags = (each.hole ? 1u : 0u) | (each.zero ? 2u : 0u);
+    if (extended) {
+      writer.be(each.length_bytes).be(uint64_t{flags});
+    } else {
+      writer.be(static_cast<uint32_t>(each.length_bytes)).be(flags);
+    }
+  }
 }
 
 Writer& Writer::text(std::string_view value) {
@@ -196,6 +235,14 @@ Writer& Writer::text(std::string_view value) {
 Writer& Writer::zeroes(size_t count) {
   to_.resize(to_.size() + count);
   return *this;
+}
+
+std::string printable(std::string_view text) {
+  std::string line(text);
+  for (char& c : line) {
+    if (c < ' ' || c > '~') c = '?';
+  }
+  return line;
 }
 
 }  // namespace bb::io::nbd

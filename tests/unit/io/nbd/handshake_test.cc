@@ -95,7 +95,7 @@ TEST(NbdHandshake, GoGivesExportAndBlockSize) {
   ASSERT_EQ(list.size(), 5u);
   EXPECT_EQ(list[0].type, 1u);
   Out want;
-  Writer(want).be(uint16_t{0}).be(uint64_t{2 << 20}).be(uint16_t{0x1cd});
+  Writer(want).be(uint16_t{0}).be(uint64_t{2 << 20}).be(uint16_t{0xdcd});
   EXPECT_EQ(list[1].data, as_text(want));
   want.clear();
   Writer(want).be(uint16_t{3}).be(uint32_t{4096}).be(uint32_t{4096}).be(uint32_t{32 << 20});
@@ -104,7 +104,8 @@ TEST(NbdHandshake, GoGivesExportAndBlockSize) {
   EXPECT_EQ(list[4].type, 1u);
   EXPECT_EQ(handshake.state(), Handshake::State::kTransmission);
   EXPECT_EQ(handshake.chosen(), "two");
-  EXPECT_TRUE(handshake.structured());
+  EXPECT_EQ(handshake.agreed().framing, Framing::kStructured);
+  EXPECT_FALSE(handshake.agreed().allocation);
 }
 
 TEST(NbdHandshake, TheEmptyNameIsTheOnlyExport) {
@@ -124,7 +125,7 @@ TEST(NbdHandshake, ExportNameWithAndWithoutZeroes) {
   EXPECT_EQ(with.state(), Handshake::State::kTransmission);
   Handshake without;
   EXPECT_EQ(trickle(without, Script().flags(3).option(Option::kExportName, "one")).size(), 10u);
-  EXPECT_FALSE(without.structured());
+  EXPECT_EQ(without.agreed().framing, Framing::kSimple);
   Handshake wrong;
   EXPECT_TRUE(trickle(wrong, Script().flags(3).option(Option::kExportName, "none")).empty());
   EXPECT_EQ(wrong.state(), Handshake::State::kClosed);
@@ -148,7 +149,9 @@ TEST(NbdHandshake, RefusalsLeaveTheHagglingOpen) {
   };
   const Case cases[] = {
       {"TLS", Option::kStartTls, "", 0x80000001},
-      {"extended headers", static_cast<Option>(11), "", 0x80000001},
+      {"TLS with data", Option::kStartTls, "x", 0x80000003},
+      {"extended headers with data", Option::kExtendedHeaders, "x", 0x80000003},
+      {"blocks of 4096 nobody asked for", Option::kGo, info_data("two"), 0x80000008},
       {"no such option", static_cast<Option>(77), "abc", 0x80000001},
       {"list with data", Option::kList, "x", 0x80000003},
       {"structured with data", Option::kStructuredReply, "x", 0x80000003},
@@ -165,9 +168,10 @@ TEST(NbdHandshake, RefusalsLeaveTheHagglingOpen) {
     Handshake handshake;
     auto list = replies(
         trickle(handshake, Script().flags(3).option(each.option, each.data).option(Option::kList)));
-    ASSERT_EQ(list.size(), 4u) << each.name;
-    EXPECT_EQ(list[0].option, each.option) << each.name;
-    EXPECT_EQ(list[0].type, each.type) << each.name;
+    ASSERT_GE(list.size(), 4u) << each.name;
+    const Reply& refusal = list[list.size() - 4];
+    EXPECT_EQ(refusal.option, each.option) << each.name;
+    EXPECT_EQ(refusal.type, each.type) << each.name;
     EXPECT_EQ(handshake.state(), Handshake::State::kHaggling) << each.name;
   }
 }
@@ -181,21 +185,128 @@ TEST(NbdHandshake, AnOptionInPiecesIsOneOption) {
   EXPECT_EQ(handshake.state(), Handshake::State::kHaggling);
 }
 
-TEST(NbdHandshake, NoMetaContextIsOffered) {
+std::string context(uint32_t id) {
+  Out data;
+  Writer(data).be(id).text("base:allocation");
+  return std::string(as_text(data));
+}
+
+std::string meta_list(std::string_view name) {  // no query: all there are
+  Out data;
+  Writer(data).be(static_cast<uint32_t>(name.size())).text(name).be(uint32_t{0});
+  return std::string(as_text(data));
+}
+
+TEST(NbdHandshake, MetaContexts) {
+  struct Case {
+    const char* name;
+    Option option;
+    std::string data;
+    bool offered;
+  };
+  const Case cases[] = {
+      {"list it", Option::kListMetaContext, meta_data("one", "base:allocation"), true},
+      {"list its namespace", Option::kListMetaContext, meta_data("one", "base:"), true},
+      {"list all", Option::kListMetaContext, meta_list("one"), true},
+      {"list another", Option::kListMetaContext, meta_data("one", "qemu:dirty"), false},
+      {"set it", Option::kSetMetaContext, meta_data("one", "base:allocation"), true},
+      {"set its namespace", Option::kSetMetaContext, meta_data("one", "base:"), false},
+      {"set nothing", Option::kSetMetaContext, meta_list("one"), false},
+  };
+  for (const Case& each : cases) {
+    Handshake handshake;
+    auto list = replies(trickle(handshake, Script()
+                                               .flags(3)
+                                               .option(Option::kStructuredReply)
+                                               .option(each.option, each.data)
+                                               .option(Option::kGo, info_data("one"))));
+    ASSERT_EQ(list.size(), each.offered ? 6u : 5u) << each.name;
+    bool sets = each.option == Option::kSetMetaContext;
+    if (each.offered) {
+      EXPECT_EQ(list[1].type, 4u) << each.name;
+      EXPECT_EQ(list[1].data, context(sets ? 1 : 0)) << each.name;
+    }
+    EXPECT_EQ(handshake.agreed().allocation, sets && each.offered) << each.name;
+  }
+}
+
+TEST(NbdHandshake, AContextIsOfOneExportAndOfTheLastSet) {
+  auto agreed = [](std::string_view go, std::vector<std::string> sets) {
+    Script script = Script().flags(3).option(Option::kStructuredReply);
+    for (const std::string& each : sets) script.option(Option::kSetMetaContext, each);
+    script.option(Option::kGo, info_data(go, {3}));
+    Handshake handshake;
+    trickle(handshake, script);
+    EXPECT_EQ(handshake.state(), Handshake::State::kTransmission);
+    return handshake.agreed().allocation;
+  };
+  std::string good = meta_data("one", "base:allocation");
+  EXPECT_TRUE(agreed("one", {good}));
+  EXPECT_FALSE(agreed("two", {good}));
+  EXPECT_FALSE(agreed("one", {good, meta_list("one")}));
+  EXPECT_FALSE(agreed("one", {good, meta_data("none", "base:allocation")}));
+  EXPECT_FALSE(agreed("one", {good, "abc"}));
+  EXPECT_TRUE(agreed("one", {"abc", good}));
+}
+
+TEST(NbdHandshake, ExtendedHeadersReplaceStructuredReplies) {
   Handshake handshake;
   auto list = replies(
       trickle(handshake, Script()
                              .flags(3)
                              .option(Option::kStructuredReply)
-                             .option(Option::kListMetaContext, meta_data("one", "base:allocation"))
+                             .option(Option::kExtendedHeaders)
+                             .option(Option::kStructuredReply)
                              .option(Option::kSetMetaContext, meta_data("one", "base:allocation"))
-                             .option(Option::kSetMetaContext, meta_data("none", "base:allocation"))
-                             .option(Option::kSetMetaContext, "abc")));
-  ASSERT_EQ(list.size(), 5u);
+                             .option(Option::kGo, info_data("one"))));
+  ASSERT_EQ(list.size(), 8u);
   EXPECT_EQ(list[1].type, 1u);
-  EXPECT_EQ(list[2].type, 1u);
-  EXPECT_EQ(list[3].type, 0x80000006u);
-  EXPECT_EQ(list[4].type, 0x80000003u);
+  EXPECT_EQ(list[2].type, 0x8000000au);
+  EXPECT_EQ(handshake.agreed().framing, Framing::kExtended);
+  EXPECT_TRUE(handshake.agreed().allocation);
+}
+
+TEST(NbdHandshake, TlsStartsAndForgetsWhatWasAgreedInTheClear) {
+  Handshake handshake(TlsPolicy::kAllowed);
+  Script before = Script()
+                      .flags(3)
+                      .option(Option::kExtendedHeaders)
+                      .option(Option::kSetMetaContext, meta_data("one", "base:allocation"))
+                      .option(Option::kStartTls);
+  auto list = replies(trickle(handshake, before));
+  EXPECT_EQ(list.back().option, Option::kStartTls);
+  EXPECT_EQ(list.back().type, 1u);
+  ASSERT_EQ(handshake.state(), Handshake::State::kStartTls);
+  handshake.secured();
+  list = replies(
+      trickle(handshake, Script().option(Option::kStartTls).option(Option::kGo, info_data("one"))));
+  EXPECT_EQ(list.front().type, 0x80000003u);  // a second time
+  ASSERT_EQ(handshake.state(), Handshake::State::kTransmission);
+  EXPECT_EQ(handshake.agreed().framing, Framing::kSimple);
+  EXPECT_FALSE(handshake.agreed().allocation);
+}
+
+TEST(NbdHandshake, RequiredTlsComesFirst) {
+  for (Option option :
+       {Option::kList, Option::kInfo, Option::kGo, Option::kStructuredReply,
+        Option::kListMetaContext, Option::kExtendedHeaders, static_cast<Option>(77)}) {
+    Handshake handshake(TlsPolicy::kRequired);
+    auto list = replies(trickle(handshake, Script().flags(3).option(option, info_data("one"))));
+    ASSERT_EQ(list.size(), 1u);
+    EXPECT_EQ(list[0].type, 0x80000005u);
+    EXPECT_EQ(handshake.state(), Handshake::State::kHaggling);
+  }
+  Handshake named(TlsPolicy::kRequired);
+  EXPECT_TRUE(trickle(named, Script().flags(3).option(Option::kExportName, "one")).empty());
+  EXPECT_EQ(named.state(), Handshake::State::kClosed);
+  Handshake leaving(TlsPolicy::kRequired);
+  EXPECT_EQ(replies(trickle(leaving, Script().flags(3).option(Option::kAbort))).size(), 1u);
+  EXPECT_EQ(leaving.state(), Handshake::State::kClosed);
+  Handshake secured(TlsPolicy::kRequired);
+  trickle(secured, Script().flags(3).option(Option::kStartTls));
+  secured.secured();
+  trickle(secured, Script().option(Option::kExportName, "one"));
+  EXPECT_EQ(secured.chosen(), "one");
 }
 
 TEST(NbdHandshake, WhatEndsIt) {
