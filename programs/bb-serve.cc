@@ -35,6 +35,7 @@ struct Options {
   std::vector<std::string> ublk;
   bool ublk_keep = false;
   bool read_only = false;
+  bool exclusive = false;
   std::string log_level = "warn";
 };
 
@@ -54,7 +55,9 @@ Status export_nbd(io::nbd::Server& server, const Options& options, const Devices
   for (size_t i = 0; i < devices.size(); ++i) {
     io::Device& device = *devices[i];
     BB_TRY(server.add_export(nbd_name(i, devices.size()), device,
-                             {.description = device.info().uri, .read_only = options.read_only}));
+                             {.description = device.info().uri,
+                              .read_only = options.read_only,
+                              .exclusive = options.exclusive}));
   }
   std::vector<std::string> listening;
   for (const std::string& address : options.nbd) {
@@ -151,6 +154,8 @@ int run(int argc, char** argv) {
                "leave the block devices when stopping: their I/O waits for a bb-serve with the "
                "same --device and --ublk");
   app.add_flag("--nbd-read-only", options.read_only, "NBD clients may not write");
+  app.add_flag("--nbd-exclusive", options.exclusive,
+               "one NBD connection a device: a new one ends the one before it");
   app.add_option("--log-level", options.log_level, "debug, info, warn, error or off")
       ->capture_default_str();
   if (auto ended = parse_command_line(app, argc, argv, kManual)) return *ended;

@@ -168,6 +168,15 @@ void bind_errors(py::module_& m) {
   });
 }
 
+std::vector<std::pair<uint64_t, uint64_t>> extents_of(const bb::DeviceView& device, uint64_t offset,
+                                                      uint64_t length) {
+  std::vector<std::pair<uint64_t, uint64_t>> list;
+  for (const bb_extent& each : device.extents(offset, length)) {
+    list.emplace_back(each.length_bytes, each.flags);
+  }
+  return list;
+}
+
 void bind_io(py::module_& m) {
   py::class_<bb::DeviceView>(m, "DeviceView")
       .def("read", read)
@@ -176,6 +185,7 @@ void bind_io(py::module_& m) {
       .def("flush", &bb::DeviceView::flush, NoGil())
       .def("discard", &bb::DeviceView::discard, NoGil())
       .def("write_zeroes", &bb::DeviceView::write_zeroes, NoGil())
+      .def("extents", extents_of, NoGil())
       .def("submit", submit)
       .def("info", info_of);
   py::enum_<bb_io_op>(m, "IoOp")
@@ -225,7 +235,7 @@ void bind_objects(py::module_& m) {
   py::class_<PyExport>(m, "Export")
       .def(py::init([](const bb::DeviceView& device, const std::string& kind,
                        const std::string& listen, const std::string& name,
-                       const std::vector<std::string>& hosts) {
+                       const std::vector<std::string>& hosts, bool read_only, bool exclusive) {
         if (kind != "nvme-tcp" && kind != "nbd" && kind != "ublk") {
           throw bb::Error(BB_INVALID_ARGUMENT, "\"" + kind + "\" is none of nvme-tcp, nbd, ublk");
         }
@@ -233,7 +243,9 @@ void bind_objects(py::module_& m) {
                                 : kind == "ublk" ? BB_EXPORT_UBLK
                                                  : BB_EXPORT_NVME_TCP;
         return without_gil([&] {
-          return std::make_unique<PyExport>(bb::Export(device, number, listen, name, hosts));
+          return std::make_unique<PyExport>(
+              bb::Export(device, number, listen, name, hosts,
+                         {.read_only = read_only, .exclusive = exclusive}));
         });
       }))
       .def("uri", [](PyExport& self) { return self.get().uri(); })

@@ -88,6 +88,14 @@ class DeviceView {
   void write_zeroes(uint64_t offset_bytes, uint64_t length_bytes) const {
     check(bb_device_write_zeroes(device_, offset_bytes, length_bytes));
   }
+  // At most `limit`, from the front of the range; see bb_device_get_extents().
+  std::vector<bb_extent> extents(uint64_t offset_bytes, uint64_t length_bytes,
+                                 size_t limit = 1024) const {
+    std::vector<bb_extent> list(limit);
+    check(bb_device_get_extents(device_, offset_bytes, length_bytes, list.data(), &limit));
+    list.resize(limit);
+    return list;
+  }
   void submit(bb_io& io) const { bb_device_submit(device_, &io); }
   bb_device* handle() const { return device_; }
 
@@ -150,10 +158,17 @@ class Array : public Owner<bb_array> {
   }
 };
 
+// What only NBD knows; see bb_export_options.
+struct NbdExportOptions {
+  bool read_only = false;
+  bool exclusive = false;
+};
+
 class Export : public Owner<bb_export> {
  public:
   Export(DeviceView device, bb_export_kind kind, const std::string& listen,
-         const std::string& name = "", const std::vector<std::string>& allowed_hosts = {}) {
+         const std::string& name = "", const std::vector<std::string>& allowed_hosts = {},
+         const NbdExportOptions& nbd = {}) {
     std::vector<const char*> hosts;
     for (const std::string& host : allowed_hosts) hosts.push_back(host.c_str());
     bb_export_options options = BB_EXPORT_OPTIONS_INIT;
@@ -162,6 +177,8 @@ class Export : public Owner<bb_export> {
     options.name = name.empty() ? nullptr : name.c_str();
     options.allowed_hosts = hosts.data();
     options.allowed_host_count = hosts.size();
+    options.nbd_read_only = nbd.read_only ? 1 : 0;
+    options.nbd_exclusive = nbd.exclusive ? 1 : 0;
     check(bb_export_start(device.handle(), &options, &handle_));
   }
   Export(Export&&) noexcept = default;

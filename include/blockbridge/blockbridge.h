@@ -118,7 +118,8 @@ typedef struct bb_device_info {
 
 /* Opens a device by URI: "file:/path?create=1&size=1G", "mem:1G", "null:1T",
  * "nvme-tcp://host:4420/NQN?nsid=1", "nvme:/dev/ng0n1" (a drive of this machine, by NVMe
- * passthrough: Linux 5.19, root), "fault:...". `runtime` must outlive it.
+ * passthrough: Linux 5.19, root), "nbd://host:10809/export", "nbd+unix:///export?socket=/path",
+ * "fault:...". `runtime` must outlive it.
  * Errors: BB_INVALID_ARGUMENT (URI, option, size), BB_NOT_FOUND, BB_PERMISSION_DENIED, BB_BUSY
  * (locked by another process), BB_UNAVAILABLE, BB_TIMED_OUT. Since 0.1. */
 BB_API int bb_device_open(bb_runtime* runtime, const char* uri, bb_device** out);
@@ -148,6 +149,23 @@ BB_API int bb_device_flush(bb_device* device);
 /* The range's contents are undefined after a discard, zero after write_zeroes. Since 0.1. */
 BB_API int bb_device_discard(bb_device* device, uint64_t offset_bytes, uint64_t length_bytes);
 BB_API int bb_device_write_zeroes(bb_device* device, uint64_t offset_bytes, uint64_t length_bytes);
+
+/* A run of bytes that are alike. */
+typedef struct bb_extent {
+  uint64_t length_bytes;
+  uint64_t flags; /* BB_EXTENT_HOLE, BB_EXTENT_ZERO; 0: data, or unknown */
+} bb_extent;
+#define BB_EXTENT_HOLE 1u /* takes no space */
+#define BB_EXTENT_ZERO 2u /* reads as zeroes */
+
+/* What a range consists of, from its front: fills at most *extent_count extents and sets
+ * *extent_count to how many there are, at least one. Together they may be shorter than the range:
+ * ask again from where they end. A device that does not know says data; writes in flight may or may
+ * not be seen. Known for file:, mem:, null: and, where the server tells, nbd:. Blocking. Errors:
+ * BB_INVALID_ARGUMENT (range, alignment, a count of 0), BB_UNAVAILABLE, BB_IO_ERROR, BB_BAD_STATE.
+ * Since 0.1. */
+BB_API int bb_device_get_extents(bb_device* device, uint64_t offset_bytes, uint64_t length_bytes,
+                                 bb_extent* extents, size_t* extent_count);
 
 typedef enum bb_io_op {
   BB_IO_READ = 0,
@@ -248,8 +266,11 @@ typedef struct bb_export_options {
                          a later process must say to take the block device over, NULL = the URI */
   const char* const* allowed_hosts; /* NVMe/TCP: host NQNs; with count 0 every host */
   size_t allowed_host_count;
+  uint32_t nbd_read_only; /* NBD: 1 = clients may not write, whatever the device allows */
+  uint32_t nbd_exclusive; /* NBD: 1 = one connection at a time: a new one ends the one before it and
+                             is served once nothing that was asked on that can happen any more */
 } bb_export_options;
-#define BB_EXPORT_OPTIONS_INIT {sizeof(bb_export_options), 0, NULL, NULL, NULL, 0}
+#define BB_EXPORT_OPTIONS_INIT {sizeof(bb_export_options), 0, NULL, NULL, NULL, 0, 0, 0}
 
 /* Offers `device` on the network; it is borrowed until bb_export_close(). Errors:
  * BB_ALREADY_EXISTS (port in use), BB_INVALID_ARGUMENT, BB_PERMISSION_DENIED. Since 0.1.

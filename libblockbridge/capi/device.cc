@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstring>
 #include <new>
+#include <span>
 
 #include "capi/handle.h"
 #include "io/device_uri.h"
@@ -60,6 +61,20 @@ Task<Status> transfer(Device* device, IoOp op, uint64_t offset_bytes, std::byte*
 
 Task<Status> simple(Device* device, IoOp op, uint64_t offset_bytes, uint64_t length_bytes) {
   co_return co_await Device::Io(*device, op, {offset_bytes, length_bytes});
+}
+
+Task<Status> find_extents(Device* device, uint64_t offset_bytes, uint64_t length_bytes,
+                          std::span<bb_extent>* into) {
+  auto limit = static_cast<uint32_t>(std::min<size_t>(into->size(), UINT32_MAX));
+  auto found = co_await device->extents(offset_bytes, length_bytes, limit);
+  if (!found.ok()) co_return found.status();
+  *into = into->first(found->size());
+  for (size_t i = 0; i < found->size(); ++i) {
+    const bb::io::Extent& from = (*found)[i];
+    (*into)[i] = {.length_bytes = from.length_bytes,
+                  .flags = (from.hole ? BB_EXTENT_HOLE : 0u) | (from.zero ? BB_EXTENT_ZERO : 0u)};
+  }
+  co_return Status();
 }
 
 int run_transfer(const char* call, bb_device* device, IoOp op, uint64_t offset_bytes,
@@ -216,6 +231,20 @@ int bb_device_flush(bb_device* device) {
 
 int bb_device_discard(bb_device* device, uint64_t offset_bytes, uint64_t length_bytes) {
   return run_simple("bb_device_discard", device, IoOp::kDiscard, offset_bytes, length_bytes);
+}
+
+int bb_device_get_extents(bb_device* device, uint64_t offset_bytes, uint64_t length_bytes,
+                          bb_extent* extents, size_t* extent_count) {
+  if (device == nullptr) return capi::invalid("bb_device_get_extents: device is NULL");
+  if (extents == nullptr || extent_count == nullptr) {
+    return capi::invalid("bb_device_get_extents: extents or extent_count is NULL");
+  }
+  std::span<bb_extent> into(extents, *extent_count);
+  Status status = capi::call(device->runtime, [&] {
+    return find_extents(device->device, offset_bytes, length_bytes, &into);
+  });
+  if (status.ok()) *extent_count = into.size();
+  return capi::code_of(status);
 }
 
 int bb_device_write_zeroes(bb_device* device, uint64_t offset_bytes, uint64_t length_bytes) {

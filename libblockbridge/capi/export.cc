@@ -34,6 +34,7 @@ struct Request {
   std::string listen;
   std::string name;
   std::vector<std::string> allowed_hosts;
+  nbd::ExportOptions nbd;
 };
 
 Task<Status> start_nvme(const Request* request, bb_export* into) {
@@ -69,7 +70,7 @@ std::string nbd_uri(std::string_view address, std::string_view name) {
 Task<Status> start_nbd(const Request* request, bb_export* into) {
   bb::io::Context context = request->device->runtime->runtime->context();
   auto server = std::make_unique<nbd::Server>(context);
-  Status status = server->add_export(request->name, *request->device->device);
+  Status status = server->add_export(request->name, *request->device->device, request->nbd);
   if (status.ok()) {
     auto address = server->start({request->listen});
     status = address.status();
@@ -135,6 +136,11 @@ Status read_request(bb_device* device, const bb_export_options& options, Request
   request.device = device;
   if (options.listen != nullptr) request.listen = options.listen;
   if (options.name != nullptr) request.name = options.name;
+  if (options.kind != BB_EXPORT_NBD && (options.nbd_read_only != 0 || options.nbd_exclusive != 0)) {
+    return bad("nbd_read_only and nbd_exclusive are for NBD");
+  }
+  request.nbd.read_only = options.nbd_read_only != 0;
+  request.nbd.exclusive = options.nbd_exclusive != 0;
   for (size_t i = 0; i < options.allowed_host_count; ++i) {
     if (options.allowed_hosts[i] == nullptr) return bad("an allowed host is NULL");
     request.allowed_hosts.emplace_back(options.allowed_hosts[i]);

@@ -4,6 +4,7 @@
 #include "io/fault_device.h"
 #include "io/file_device.h"
 #include "io/mem_device.h"
+#include "io/nbd/nbd_device.h"
 #include "io/null_device.h"
 #include "io/nvme/local_device.h"
 #include "io/nvme/nvme_device.h"
@@ -20,9 +21,14 @@ struct SchemeRow {
   Opener open;
 };
 constexpr SchemeRow kSchemes[] = {
-    {"fault", open_fault_device},      {"file", open_file_device},
-    {"mem", open_mem_device},          {"null", open_null_device},
-    {"nvme", nvme::open_local_device}, {"nvme-tcp", nvme::open_nvme_device},
+    {"fault", open_fault_device},
+    {"file", open_file_device},
+    {"mem", open_mem_device},
+    {"null", open_null_device},
+    {"nvme", nvme::open_local_device},
+    {"nvme-tcp", nvme::open_nvme_device},
+    {"nbd", nbd::open_nbd_device},
+    {"nbd+unix", nbd::open_nbd_device},
 };
 
 }  // namespace

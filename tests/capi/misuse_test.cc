@@ -235,6 +235,32 @@ TEST_F(Misuse, WrongExports) {
   options.listen = "-1";
   EXPECT_FAILS(bb_export_start(device_, &options, &exported), BB_INVALID_ARGUMENT,
                "bb_export_start: listen \"-1\" is neither \"any\" nor the N of /dev/ublkbN");
+  options.listen = "127.0.0.1:0";
+  options.kind = BB_EXPORT_NVME_TCP;
+  options.nbd_exclusive = 1;
+  EXPECT_FAILS(bb_export_start(device_, &options, &exported), BB_INVALID_ARGUMENT,
+               "bb_export_start: nbd_read_only and nbd_exclusive are for NBD");
+}
+
+TEST_F(Misuse, WrongExtents) {
+  bb_extent extents[4];
+  size_t count = 4;
+  EXPECT_FAILS(bb_device_get_extents(nullptr, 0, 512, extents, &count), BB_INVALID_ARGUMENT,
+               "bb_device_get_extents: device is NULL");
+  EXPECT_FAILS(bb_device_get_extents(device_, 0, 512, nullptr, &count), BB_INVALID_ARGUMENT,
+               "bb_device_get_extents: extents or extent_count is NULL");
+  EXPECT_FAILS(bb_device_get_extents(device_, 0, 512, extents, nullptr), BB_INVALID_ARGUMENT,
+               "bb_device_get_extents: extents or extent_count is NULL");
+  EXPECT_FAILS(bb_device_get_extents(device_, 1, 512, extents, &count), BB_INVALID_ARGUMENT,
+               "mem:1M: extents of 512 bytes at 1: not a multiple of the block size of 512");
+  count = 0;
+  EXPECT_FAILS(bb_device_get_extents(device_, 0, 512, extents, &count), BB_INVALID_ARGUMENT,
+               "mem:1M: extents of 512 bytes at 0: no extent asked for");
+  count = 4;
+  ASSERT_EQ(bb_device_get_extents(device_, 0, 1 << 20, extents, &count), BB_OK);
+  ASSERT_EQ(count, 1u);
+  EXPECT_EQ(extents[0].length_bytes, 1u << 20);
+  EXPECT_EQ(extents[0].flags, BB_EXTENT_HOLE | BB_EXTENT_ZERO);
 }
 
 TEST_F(Misuse, LocalDrives) {

@@ -11,6 +11,7 @@
 #include <cstring>
 
 #include "base/status.h"
+#include "support/nbd_host.h"
 #include "support/nvme_host.h"
 
 namespace bb::test {
@@ -100,6 +101,24 @@ class NvmeBackend final : public BackendHost {
   std::string options_;
 };
 
+class NbdBackend final : public BackendHost {
+ public:
+  NbdBackend(World& world, std::string inner, std::string options)
+      : host_(world, std::move(inner)), options_(std::move(options)) {}
+  std::string uri() const override { return host_.uri(options_); }
+  void stop(World& world) override { world.run(host_.stop_all()); }
+
+ private:
+  NbdHost host_;
+  std::string options_;
+};
+
+Backend nbd(std::string name, std::string inner, std::string options) {
+  return {.name = std::move(name), .start = [=](World& world, std::string&) {
+            return std::make_unique<NbdBackend>(world, inner, options);
+          }};
+}
+
 Backend nvme(std::string name, std::string inner, std::string options) {
   return {.name = std::move(name), .start = [=](World& world, std::string&) {
             return std::make_unique<NvmeBackend>(world, inner, options);
@@ -156,6 +175,10 @@ std::vector<Backend> device_backends() {
            "?queues=3&queue_depth=2&digest=data"),
       nvme("nvme_tcp_slow_drive", "fault:mem:8M?latency=300us&latency_chance=1/3",
            "?digest=header"),
+      nbd("nbd", "mem:8M", ""),
+      nbd("nbd_structured_4k", "mem:8M?block_size=4096", "?extended=0"),
+      nbd("nbd_simple_small_queues", "fault:mem:8M?latency=300us&latency_chance=1/3",
+          "?structured=0&connections=3&queue_depth=2"),
   };
 }
 

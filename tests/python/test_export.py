@@ -68,3 +68,38 @@ def test_ublk_without_driver_says_what_to_do(runtime):
             device.export("ublk", "three")
         with pytest.raises(bb.NotSupportedError, match="modprobe ublk_drv; needs Linux"):
             device.export("ublk", "any")
+
+
+def test_nbd_client_and_what_is_allocated(runtime):
+    mib = 1 << 20
+    with bb.Runtime() as other, runtime.open("mem:16M") as device:
+        device.write(4 * mib, b"n" * mib)
+        with device.export("nbd", "127.0.0.1:0", "disk") as exported:
+            with other.open(f"{exported.uri}?connections=2") as remote:
+                assert remote.read(4 * mib, mib) == b"n" * mib
+                remote.write(0, b"m" * 65536)
+                remote.flush()
+                assert list(remote.extents()) == list(device.extents()) == [
+                    (0, 65536, False, False),
+                    (65536, 4 * mib - 65536, True, True),
+                    (4 * mib, mib, False, False),
+                    (5 * mib, 11 * mib, True, True),
+                ]
+                remote.discard(4 * mib, mib)
+                assert [e[:2] for e in remote.extents(mib)] == [(mib, 15 * mib)]
+        assert device.read(0, 4096) == b"m" * 4096
+
+
+def test_nbd_read_only_and_exclusive(runtime):
+    with bb.Runtime() as other, runtime.open("mem:1M") as device:
+        with device.export("nbd", "127.0.0.1:0", "d", read_only=True) as exported:
+            with other.open(exported.uri) as remote:
+                assert remote.info["read_only"]
+                with pytest.raises(bb.PermissionDeniedError):
+                    remote.write(0, bytes(512))
+        with device.export("nbd", "127.0.0.1:0", "d", exclusive=True) as exported:
+            with other.open(exported.uri) as first, other.open(exported.uri) as second:
+                second.write(0, b"s" * 512)
+                with pytest.raises(bb.UnavailableError):
+                    for _ in range(1000):
+                        first.read(0, 512)

@@ -76,6 +76,14 @@ class _DoesIo:
     def write_zeroes(self, offset, length):
         self._io().write_zeroes(offset, length)
 
+    def extents(self, offset=0, length=None):
+        """Yields (offset, length, hole, zero) of each run of bytes that are alike."""
+        end = self.size if length is None else offset + length
+        while offset < end:
+            for run, flags in self._io().extents(offset, end - offset):
+                yield offset, run, bool(flags & 1), bool(flags & 2)
+                offset += run
+
     # asyncio: one request each, at most info["transfer_max_bytes"]; many may be in flight.
 
     async def aread(self, offset, length):
@@ -127,7 +135,8 @@ class Runtime(_Closes):
         self._handle = _core.Runtime()
 
     def open(self, uri):
-        """Opens a device: "file:/path?create=1&size=1G", "mem:1G", "nvme-tcp://host:4420/NQN"."""
+        """Opens a device: "file:/path?create=1&size=1G", "mem:1G", "nvme-tcp://host:4420/NQN",
+        "nbd://host/export"."""
         return Device(self, uri)
 
 
@@ -136,9 +145,9 @@ class Device(_DoesIo, _Closes):
         self._runtime = runtime
         self._handle = _core.Device(runtime._handle, uri)
 
-    def export(self, kind, listen, name="", allowed_hosts=()):
+    def export(self, kind, listen, name="", allowed_hosts=(), read_only=False, exclusive=False):
         """Offers the device on the network; see Export."""
-        return Export(self, kind, listen, name, allowed_hosts)
+        return Export(self, kind, listen, name, allowed_hosts, read_only, exclusive)
 
 
 class Array(_DoesIo, _Closes):
@@ -179,19 +188,24 @@ class Array(_DoesIo, _Closes):
         """Waits until nothing is left to copy; TimedOutError after `timeout` seconds."""
         self._handle.wait_clean(int(timeout * 1000))
 
-    def export(self, kind, listen, name="", allowed_hosts=()):
-        return Export(self, kind, listen, name, allowed_hosts)
+    def export(self, kind, listen, name="", allowed_hosts=(), read_only=False, exclusive=False):
+        return Export(self, kind, listen, name, allowed_hosts, read_only, exclusive)
 
 
 class Export(_Closes):
     """A device for hosts: kind "nvme-tcp" or "nbd", listen "127.0.0.1:0" or "unix:/path" (NBD).
 
     Kind "ublk" makes a block device of this machine: listen "3" for /dev/ublkb3, or "any".
+
+    For NBD, read_only refuses writes; exclusive serves one connection at a time, a new one ends
+    the one before it.
     """
 
-    def __init__(self, device, kind, listen, name="", allowed_hosts=()):
+    def __init__(self, device, kind, listen, name="", allowed_hosts=(), read_only=False,
+                 exclusive=False):  # fmt: skip
         self._device = device
-        self._handle = _core.Export(device._io(), kind, listen, name, list(allowed_hosts))
+        self._handle = _core.Export(device._io(), kind, listen, name, list(allowed_hosts),
+                                    read_only, exclusive)  # fmt: skip
 
     @property
     def uri(self):

@@ -85,6 +85,8 @@ Task<Status> Connection::haggle() {
       export_ = server_.find(handshake.chosen());
       agreed_ = handshake.agreed();
       BB_CHECK(export_ != nullptr, "export \"{}\" was offered", handshake.chosen());
+      turn_ = ++export_->turns;
+      if (export_->exclusive) co_await server_.take_over(this);
     }
   }
   co_return Status();
@@ -105,6 +107,14 @@ void Connection::check_idle() {
   if (in_flight_ > 0 || sending_ || flush_posted_) return;
   if (draining_ && !ended_) stream_->shutdown();
   if (ended_) idle_.set();
+}
+
+void Connection::cut(std::string why) {
+  if (ended_) return;
+  why_ = std::move(why);
+  ended_ = true;  // what has been received but not been parsed is forgotten
+  room_.set();
+  stream_->abort();
 }
 
 void Connection::drain() {

@@ -21,6 +21,8 @@ class Connection {
 
   void drain();                // no new requests; ends when those in flight are answered
   void tick(uint64_t now_ns);  // ends a client that stalls
+  void cut(std::string why);   // what is at the device ends, all else never happens
+  uint64_t turn() const { return turn_; }
   void on_room() { room_.set(); }
   const Export* chosen() const { return export_; }
   ConnectionInfo info() const;
@@ -96,6 +98,7 @@ class Connection {
   uint64_t id_;
   Export* export_ = nullptr;
   Agreed agreed_;
+  uint64_t turn_ = 0;  // among those who chose the same export
 
   std::unique_ptr<std::byte[]> buffer_;
   size_t begin_ = 0;

@@ -58,10 +58,11 @@ uint64_t payload_of(Framing framing, const Request& request) {
 
 }  // namespace
 
-// Several connections may write: a flush on any of them reaches the one device behind all. Fast
+// Multi-conn: a flush on any connection reaches the one device behind all. Fast
 // zeroes are offered of every device, which may well say that it cannot.
 uint16_t ExportInfo::transmission_flags(Framing framing) const {
-  unsigned flags = kHasFlags | kSendFlush | kSendFua | kCanMultiConn | kSendCache;
+  unsigned flags = kHasFlags | kSendFlush | kSendFua | kSendCache;
+  if (multi_conn) flags |= kCanMultiConn;
   if (read_only) {
     flags |= kReadOnly;
   } else {

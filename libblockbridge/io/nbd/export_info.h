@@ -16,6 +16,7 @@ struct ExportInfo {
   uint32_t block_preferred_bytes = 4096;
   bool read_only = false;
   bool trim = false;
+  bool multi_conn = true;
 
   uint16_t transmission_flags(Framing framing) const;
 };

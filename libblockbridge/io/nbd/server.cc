@@ -54,7 +54,9 @@ Status Server::add_export(std::string name, Device& device, ExportOptions option
                  .block_preferred_bytes = std::bit_ceil(
                      std::clamp(info.physical_block_bytes, info.block_size_bytes, kPayloadMax)),
                  .read_only = info.read_only || options.read_only,
-                 .trim = info.discard};
+                 .trim = info.discard,
+                 .multi_conn = !options.exclusive};
+  added->exclusive = options.exclusive;
   exports_.push_back(std::move(added));
   return {};
 }
@@ -132,6 +134,22 @@ Task<void> Server::serve(Connection* connection) {
   co_await connection->run();
   connections_.remove_if([connection](const auto& each) { return each.get() == connection; });
   ended_.set();
+}
+
+Task<void> Server::take_over(Connection* connection) {
+  auto before = [connection](const std::unique_ptr<Connection>& each) {
+    return each->chosen() == connection->chosen() && each->turn() < connection->turn();
+  };
+  for (auto& each : connections_) {
+    if (before(each)) each->cut("another client took over");
+  }
+  for (;;) {
+    bool busy = false;
+    for (auto& each : connections_) busy = busy || before(each);
+    if (!busy) co_return;
+    ended_.reset();
+    co_await ended_.wait();
+  }
 }
 
 std::vector<ExportInfo> Server::offered() const {

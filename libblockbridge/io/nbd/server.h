@@ -48,11 +48,16 @@ struct Export {
   ExportInfo info;
   Device* device = nullptr;
   bool removing = false;
+  bool exclusive = false;
+  uint64_t turns = 0;  // how often it was chosen
 };
 
 struct ExportOptions {
   std::string description;
   bool read_only = false;  // whatever the device says
+  // One connection at a time: a new one ends those before it, and is served once nothing that they
+  // asked for can happen any more. A client that comes back can then not be overtaken by its past.
+  bool exclusive = false;
 };
 
 // Exports devices over NBD, on any number of addresses. Belongs to one loop. Devices stay the
@@ -80,6 +85,7 @@ class Server {
 
   Task<void> accept_loop(Listener* listener);
   Task<void> serve(Connection* connection);
+  Task<void> take_over(Connection* connection);
   std::vector<ExportInfo> offered() const;
   Export* find(std::string_view name);
   void tick();
