@@ -59,10 +59,11 @@ int run(int argc, char** argv) {
       app.add_subcommand("array", "mirrored arrays: crashes, drive faults, takeovers");
   CLI::App* session = app.add_subcommand("session", "initiator and target over a bad network");
   CLI::App* reserve = app.add_subcommand("reserve", "NVMe reservations of several hosts");
+  CLI::App* nbd = app.add_subcommand("nbd", "client and server of NBD over a bad network");
   CLI::App* canary =
       app.add_subcommand("canary", "wrong wiring on purpose: exit 0 if all is found");
   CLI::App* mutants = app.add_subcommand("mutants", "planted bugs: exit 0 if each is found");
-  for (CLI::App* sub : {array, session, reserve}) add_run_options(sub, arguments);
+  for (CLI::App* sub : {array, session, reserve, nbd}) add_run_options(sub, arguments);
   for (CLI::App* sub : {canary, mutants}) {
     sub->add_option("--runs", arguments.runs, "the most runs for each");
     sub->add_option("--only", arguments.only, "the one of this name");
@@ -76,6 +77,7 @@ int run(int argc, char** argv) {
   if (array->parsed()) return run_campaign(campaign_of(arguments, CampaignKind::kArray));
   if (session->parsed()) return run_campaign(campaign_of(arguments, CampaignKind::kSession));
   if (reserve->parsed()) return run_campaign(campaign_of(arguments, CampaignKind::kReserve));
+  if (nbd->parsed()) return run_campaign(campaign_of(arguments, CampaignKind::kNbd));
   if (canary->parsed()) return run_canaries(arguments.runs, arguments.only);
   return run_mutants(arguments.runs, arguments.only);
 }

@@ -37,7 +37,7 @@ struct KindRow {
 };
 // By CampaignKind.
 constexpr KindRow kKinds[] = {
-    {"array", run_array}, {"session", run_session}, {"reserve", run_reserve}};
+    {"array", run_array}, {"session", run_session}, {"reserve", run_reserve}, {"nbd", run_nbd}};
 const KindRow& row_of(CampaignKind kind) { return kKinds[static_cast<size_t>(kind)]; }
 
 // Which kind of run has what the mutant breaks.

@@ -8,7 +8,7 @@
 
 namespace bb::sim {
 
-enum class CampaignKind : uint8_t { kArray, kSession, kReserve };
+enum class CampaignKind : uint8_t { kArray, kSession, kReserve, kNbd };
 
 // Many runs of one kind, with one seed after the other.
 struct Campaign {

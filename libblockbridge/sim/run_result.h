@@ -70,5 +70,6 @@ struct RunResult {
 RunResult run_array(const RunOptions& options);
 RunResult run_session(const RunOptions& options);
 RunResult run_reserve(const RunOptions& options);
+RunResult run_nbd(const RunOptions& options);
 
 }  // namespace bb::sim

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+
+#include "sim/nbd_world.h"
+
+namespace bb::sim {
+namespace {
+
+constexpr uint64_t kMs = 1'000'000;
+constexpr uint64_t kSector = DiskModel::kSectorBytes;
+
+// Awaits one request and counts how often it completes: exactly once.
+struct CountedIo : io::IoRequest {
+  io::Device& device;
+  iovec vector{};
+  Status status;
+  std::coroutine_handle<> waiter;
+  uint32_t completions = 0;
+
+  explicit CountedIo(io::Device& to) : device(to) {}
+  CountedIo(const CountedIo&) = delete;
+  bool await_ready() const { return false; }
+  bool await_suspend(std::coroutine_handle<> caller) {
+    iov = &vector;
+    iov_count = 1;
+    done = [](io::IoRequest* request, Status result) {
+      auto* self = static_cast<CountedIo*>(request);
+      BB_CHECK(++self->completions == 1, "a request completed {} times", self->completions);
+      self->status = std::move(result);
+      if (self->waiter) io::Trampoline::run(self->waiter);
+    };
+    device.submit(*this);
+    if (completions > 0) return false;
+    waiter = caller;
+    return true;
+  }
+  Status await_resume() { return std::move(status); }
+};
+
+}  // namespace
+
+void NbdWorld::end_op(DiskModel::OpId op, io::IoOp kind, Before before, const Status& status,
+                      uint64_t first, ConstBytes bytes) {
+  note("host done", op, static_cast<uint64_t>(status.code()));
+  if (!status.ok()) {
+    ++stats_.host_errors;
+    // What fails for any reason but the connection would be a fault of ours: the drive is healthy.
+    bool connection = status.code() == Code::k_unavailable || status.code() == Code::k_timed_out;
+    if (!connection) fail("a healthy drive answers: " + status.to_string());
+  }
+  if (kind == io::IoOp::kRead) {
+    if (!status.ok()) return model_->drop_read(op);
+    std::string problem = model_->end_read(op, first, bytes);
+    if (!problem.empty()) fail("read: " + problem);
+  } else if (kind == io::IoOp::kFlush) {
+    // A flush says nothing of writes from before a reconnect: the incarnation told so.
+    model_->end_flush(op, status.ok() && before.incarnation == device_->incarnation());
+  } else {
+    // An answer may come late, when the drive has lost the write again with its power; the raised
+    // incarnation that follows tells so. It binds then as little as an error.
+    bool bound = before.fua || before.power_losses == stats_.power_losses;
+    model_->end_write(op, status.ok() && bound);
+  }
+}
+
+io::Task<void> NbdWorld::one_op(Prng* prng, std::vector<std::byte>* buffer) {
+  uint64_t sectors = model_->sectors();
+  uint64_t count = prng->chance(8) ? prng->between(1, 256) : prng->between(1, 24);
+  uint64_t first = prng->chance(2) ? prng->below(48) : prng->below(sectors);
+  count = std::min(count, sectors - first);
+  uint64_t kind = prng->below(100);
+  CountedIo io(*device_);
+  io.offset_bytes = first * kSector;
+  io.length_bytes = count * kSector;
+  io.fua = kind < 50 && prng->chance(5);
+  buffer->assign(count * kSector, std::byte{0xee});
+  io.vector = {.iov_base = buffer->data(), .iov_len = buffer->size()};
+  DiskModel::OpId op = 0;
+  if (kind < 50) {
+    io.op = io::IoOp::kWrite;
+    op = model_->begin_write(first, count, false, io.fua);
+    model_->fill(op, first, *buffer);
+  } else if (kind < 88) {
+    io.op = io::IoOp::kRead;
+    op = model_->begin_read();
+  } else if (kind < 94) {
+    io.op = io::IoOp::kFlush;
+    op = model_->begin_flush();
+  } else {
+    io.op = io::IoOp::kWriteZeroes;
+    op = model_->begin_write(first, count, true, false);
+  }
+  Before before{
+      .incarnation = device_->incarnation(), .power_losses = stats_.power_losses, .fua = io.fua};
+  note("host op", op, static_cast<uint64_t>(io.op), first);
+  Status status = co_await io;
+  end_op(op, io.op, before, status, first, *buffer);
+}
+
+io::Task<void> NbdWorld::worker(Prng prng) {
+  std::vector<std::byte> buffer;
+  while (ops_left_ > 0) {
+    co_await host_->sleep_for(prng.chance(3) ? 1'000 : prng.below(8 * kMs));
+    if (ops_left_ == 0) break;
+    if (device_->state() != io::DeviceState::kReady && !prng.chance(8)) {
+      co_await host_->sleep_for(20 * kMs);
+      continue;
+    }
+    --ops_left_;
+    ++stats_.host_ops;
+    co_await one_op(&prng, &buffer);
+  }
+}
+
+// Reads everything; one more lost connection is forgiven, because one may be on its way.
+io::Task<void> NbdWorld::verify() {
+  std::vector<std::byte> buffer;
+  for (uint64_t first = 0; first < model_->sectors(); first += 256) {
+    bool read = false;
+    for (int tries = 0; tries < 3 && !read; ++tries) {
+      buffer.assign(256 * kSector, std::byte{0xee});
+      DiskModel::OpId op = model_->begin_read();
+      Status status = co_await device_->read(first * kSector, buffer);
+      end_op(op, io::IoOp::kRead, {}, status, first, buffer);
+      read = status.ok();
+      if (!read) co_await wait_ready(60'000 * kMs);
+    }
+    if (!read) fail("the device cannot be read although the network is well");
+    if (!violation_.empty()) co_return;
+  }
+}
+
+}  // namespace bb::sim
