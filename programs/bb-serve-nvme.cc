@@ -41,6 +41,10 @@ void add_nvme_arguments(CLI::App& app, NvmeArguments* arguments) {
                "first, instead of a subsystem each");
   app.add_option("--allow-host", arguments->allowed_hosts,
                  "NQN of a host that NVMe/TCP admits; may be repeated; any without");
+  app.add_flag("--single-association", arguments->single_association,
+               "NVMe/TCP: a host that connects anew by an address ends what it had there, and is "
+               "let in once nothing of that can happen any more; for our own initiator, whose "
+               "writes then go on at once after a lost connection");
   app.add_option("--digest", arguments->digest,
                  "NVMe/TCP digests: on (when the host asks), off, require")
       ->capture_default_str();
@@ -99,7 +103,8 @@ io::Task<Result<std::vector<std::string>>> publish_nvme(io::Context context,
     if (i == 0 || !arguments->one_subsystem) {
       subsystems.push_back({.nqn = "nqn.2026-11.io.blockbridge:disk:" + uuid.to_string(),
                             .uuid = uuid,
-                            .allowed_hosts = arguments->allowed_hosts});
+                            .allowed_hosts = arguments->allowed_hosts,
+                            .single_association = arguments->single_association});
     }
     io::nvme::NamespaceOptions one{.device = (*devices)[i].get(), .uuid = uuid};
     if (!arguments->reservations.empty()) {

@@ -19,6 +19,7 @@ struct NvmeArguments {
   std::vector<std::string> allowed_hosts;
   std::string digest = "on";
   bool one_subsystem = false;
+  bool single_association = false;
   io::nvme::TargetLimits limits;
   std::string transfer = "1MiB";
   std::string capsule_data = "8KiB";

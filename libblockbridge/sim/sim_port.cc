@@ -50,6 +50,7 @@ io::Task<Result<std::unique_ptr<io::Stream>>> SimPort::connect(io::Address to,
   auto here = std::make_unique<SimStream>(net_, connection, 0, owner_, to.text);
   auto there =
       std::make_unique<SimStream>(net_, connection, 1, node.port->owner(), net_.nodes_[node_].name);
+  there->set_local(to.text);
   if (!listener->second->offer(std::move(there))) {
     co_return error(Code::k_unavailable, "{}: connection refused: too many wait", to.text);
   }
@@ -102,6 +103,19 @@ io::Task<Result<std::unique_ptr<io::Stream>>> SimListener::accept() {
     arrival_.reset();
     co_await arrival_.wait();
   }
+}
+
+Result<std::unique_ptr<io::Listener>> SimPorts::listen(io::Address at) {
+  BB_ASSIGN(HostPort address, HostPort::parse(at.text));
+  for (Named& port : ports_) {
+    if (port.name == address.host) return port.network->listen(at);
+  }
+  return error(Code::k_invalid_argument, "{}: not a name of this node", at.text);
+}
+
+io::Task<Result<std::unique_ptr<io::Stream>>> SimPorts::connect(io::Address to,
+                                                                uint64_t deadline_ns) {
+  co_return co_await ports_.front().network->connect(to, deadline_ns);
 }
 
 io::Task<void> SimListener::close() {

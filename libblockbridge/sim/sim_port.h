@@ -30,6 +30,25 @@ class SimPort final : public io::Network {
   bool crashed_ = false;
 };
 
+// A node with several ways into the network, each under a name of its own, so that each can fail
+// alone. It listens by the name in the address and connects by the first.
+class SimPorts final : public io::Network {
+ public:
+  void add(std::string name, std::unique_ptr<io::Network> network) {
+    ports_.push_back({std::move(name), std::move(network)});
+  }
+  io::Task<Result<std::unique_ptr<io::Stream>>> connect(io::Address to,
+                                                        uint64_t deadline_ns) override;
+  Result<std::unique_ptr<io::Listener>> listen(io::Address at) override;
+
+ private:
+  struct Named {
+    std::string name;
+    std::unique_ptr<io::Network> network;
+  };
+  std::vector<Named> ports_;
+};
+
 class SimListener final : public io::Listener {
  public:
   SimListener(SimNet& net, SimPort& port, uint16_t number);

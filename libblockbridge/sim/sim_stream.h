@@ -60,6 +60,8 @@ class SimStream final : public io::Stream {
   void abort() override;
   io::Task<void> close() override;
   const std::string& peer() const override { return peer_; }
+  std::string local() const override { return local_; }
+  void set_local(std::string address) { local_ = std::move(address); }
 
   // From the network: something arrived or there is room; the connection broke.
   void on_arrival();
@@ -85,6 +87,7 @@ class SimStream final : public io::Stream {
   uint32_t side_;
   io::Loop& owner_;
   std::string peer_;
+  std::string local_;
   Pending receiving_;
   Pending sending_;
   Status broken_;

@@ -78,6 +78,7 @@ enum class LogId : uint8_t {
   kFirmware = 0x03,
   kChangedNamespaces = 0x04,
   kCommandEffects = 0x05,
+  kAsymmetricAccess = 0x0c,
   kFeaturesSupported = 0x12,
   kDiscovery = 0x70,
   kReservation = 0x80,
@@ -217,9 +218,11 @@ struct Capabilities {
 
 // Asynchronous events, DW0 of the completion: type, information and log page.
 inline constexpr uint32_t kEventNamespaceChanged = 0x02u | (0x00u << 8) | (0x04u << 16);
+inline constexpr uint32_t kEventAnaChanged = 0x02u | (0x03u << 8) | (0x0cu << 16);
 inline constexpr uint32_t kEventDiscoveryChanged = 0x02u | (0xf0u << 8) | (0x70u << 16);
 inline constexpr uint32_t kEventReservationLog = 0x06u | (0x00u << 8) | (0x80u << 16);
 inline constexpr uint32_t kEventConfigNamespace = 1u << 8;
+inline constexpr uint32_t kEventConfigAna = 1u << 11;
 inline constexpr uint32_t kEventConfigDiscovery = 1u << 31;
 
 }  // namespace bb::io::nvme

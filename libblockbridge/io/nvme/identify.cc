@@ -11,6 +11,8 @@ namespace bb::io::nvme {
 namespace {
 
 constexpr uint32_t kPageBytes = 4096;
+constexpr size_t kVendorAt = 3072;                            // of Identify Controller
+constexpr uint64_t kFencesReconnect = 0x3165'636e'6566'6262;  // "bbfence1"
 
 Bytes cleared(Bytes into) {
   BB_CHECK(into.size() >= kIdentifyBytes, "identify data in {} bytes", into.size());
@@ -78,6 +80,8 @@ void ControllerInfo::encode(Bytes into) const {
   into[260] = std::byte{3};     // FRMW: one slot, read-only
   into[261] = std::byte{0x06};  // LPA: command effects, extended data
   into[262] = static_cast<std::byte>(std::max<int>(error_entries, 1) - 1);
+  put<uint16_t>(into, 386, quiesce_ms);
+  if (fences_reconnect) put<uint64_t>(into, kVendorAt, kFencesReconnect);
   put<uint16_t>(into, 320, static_cast<uint16_t>(keep_alive_granularity_ms / 100));
   into[512] = io ? std::byte{0x66} : std::byte{0};  // SQES
   into[513] = io ? std::byte{0x44} : std::byte{0};  // CQES
@@ -120,6 +124,10 @@ Result<ControllerInfo> ControllerInfo::decode(ConstBytes data) {
   info.subsystem_nqn = load_terminated(data.subspan(768, kNqnFieldBytes));
   uint32_t capsule = get<uint32_t>(data, 1792);
   uint32_t response = get<uint32_t>(data, 1796);
+  info.ana = (data[76] & std::byte{0x08}) != std::byte{0};
+  info.ana_transition_s = static_cast<uint8_t>(data[342]);
+  info.quiesce_ms = get<uint16_t>(data, 386);
+  info.fences_reconnect = get<uint64_t>(data, kVendorAt) == kFencesReconnect;
   info.capsule_bytes = std::min(capsule, 1u << 20) * 16;
   info.response_bytes = std::min(response, 1u << 20) * 16;
   bool io = info.type == ControllerType::kIo || info.type == ControllerType::kNotReported;
@@ -186,6 +194,7 @@ Result<NamespaceInfo> NamespaceInfo::decode(ConstBytes data) {
   }
   info.reservations = static_cast<uint8_t>(data[31]);
   info.read_only = (data[99] & std::byte{1}) != std::byte{0};
+  info.ana_group = get<uint32_t>(data, 92);
   info.uuid = Uuid::from(data.subspan(104, 16));
   return info;
 }

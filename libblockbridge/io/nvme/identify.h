@@ -41,6 +41,12 @@ struct ControllerInfo {
   bool volatile_cache = false;             // VWC
   uint32_t capsule_bytes = 64;             // IOCCSZ in bytes: SQE and in-capsule data
   uint32_t response_bytes = 16;            // IORCSZ in bytes
+  bool ana = false;                        // CMIC: the ANA log page tells how it reaches namespaces
+  uint8_t ana_transition_s = 0;            // ANATT: the longest that a namespace is in change
+  uint16_t quiesce_ms = 0;  // CQT (NVMe 2.1): commands of a lost host end; 0: unknown
+  // Ours alone, in the vendor's part: a Connect is answered only once nothing of what the host had
+  // at this address before can reach the namespaces any more.
+  bool fences_reconnect = false;
 
   // IO_ERROR when the sizes or versions cannot be worked with.
   static Result<ControllerInfo> decode(ConstBytes data);
@@ -55,7 +61,8 @@ struct NamespaceInfo {
   bool read_only = false;               // NSATTR
   bool deallocate = false;
   uint8_t reservations = 0;  // RESCAP
-  Uuid uuid;                 // also the NGUID
+  uint32_t ana_group = 0;  // ANAGRPID; 0: not reported
+  Uuid uuid;               // also the NGUID
 
   static Result<NamespaceInfo> decode(ConstBytes data);  // without uuid when NGUID is 0
   void encode(Bytes into) const;                         // 4096 bytes

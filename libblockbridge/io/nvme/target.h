@@ -41,9 +41,10 @@ struct SubsystemOptions {
   std::string model = "Blockbridge";
   std::vector<std::string> allowed_hosts;  // NQNs; empty: any
   Admission* admission = nullptr;          // borrowed likewise
-  // A host (its NQN and its identifier) has one association at a time: the Connect of the next one
-  // is answered once nothing of the one before reaches the device any more. For hosts that count on
-  // a command they gave up not to be executed behind a later one; not for Linux with multipath.
+  // A host (its NQN and its identifier) has one association at a time by each address of ours: the
+  // Connect of the next one is answered once nothing of the one before reaches the device any more,
+  // and Identify Controller says so. For hosts that count on a command they gave up not to be
+  // executed behind a later one; not for hosts that connect twice to one address.
   bool single_association = false;
 };
 

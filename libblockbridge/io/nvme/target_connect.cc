@@ -63,7 +63,7 @@ ConnectAnswer TargetCore::connect_admin(TargetQueue& queue, const ConnectCommand
     if (admitted.status != NvmeStatus::kSuccess) return admitted;
   }
   if (subsystem != nullptr && subsystem->config().single_association &&
-      !replace_association(*subsystem, data.host)) {
+      !replace_association(*subsystem, data.host, queue.local_address())) {
     waiting_.push_back(&queue);
     return {.later = true};
   }
@@ -77,18 +77,25 @@ ConnectAnswer TargetCore::connect_admin(TargetQueue& queue, const ConnectCommand
   controller->heard(now_ns);
   controller->connected_ns = now_ns;
   controller->local_host = queue.local_host();
+  controller->local_address = queue.local_address();
   controller->queues.assign(size_t{1} + limits_.io_queues, nullptr);
   controller->queues[0] = &queue;
   return {.result = id, .controller = controller};
 }
 
-// Ends what the host had here. False while commands of that are with the device.
-bool TargetCore::replace_association(const Subsystem& subsystem, const HostIdentity& host) {
+// Ends what the host had by this address of ours: another address is another path, with an
+// association of its own. False while commands of that are with the device.
+bool TargetCore::replace_association(const Subsystem& subsystem, const HostIdentity& host,
+                                     const std::string& local_address) {
   const std::string& nqn = subsystem.nqn();
-  end_controllers([&](const Controller& one) { return one.nqn() == nqn && one.host() == host; },
-                  "the host connected anew");
-  return std::none_of(leftovers_.begin(), leftovers_.end(),
-                      [&](const Leftover& one) { return one.nqn == nqn && one.host == host; });
+  end_controllers(
+      [&](const Controller& one) {
+        return one.nqn() == nqn && one.host() == host && one.local_address == local_address;
+      },
+      "the host connected anew");
+  return std::none_of(leftovers_.begin(), leftovers_.end(), [&](const Leftover& one) {
+    return one.nqn == nqn && one.host == host && one.local_address == local_address;
+  });
 }
 
 ConnectAnswer TargetCore::connect_io(TargetQueue& queue, const ConnectCommand& command,

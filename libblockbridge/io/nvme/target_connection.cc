@@ -48,6 +48,7 @@ TargetConnection::TargetConnection(Loop& loop, TargetCore& core, BufferPool& poo
       started_ns_(loop.now_ns()),
       idle_(loop) {
   BB_CHECK(receive_ != nullptr, "out of memory for {} bytes", kReceiveBytes);
+  queue_.set_local_address(stream_->local());
   Result<HostPort> local = HostPort::parse(stream_->local());
   if (local.ok()) queue_.set_local_host(local->host);
   pump_.owner = this;

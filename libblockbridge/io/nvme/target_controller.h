@@ -62,7 +62,8 @@ class Controller {
   uint16_t granted_queues = 0;       // I/O queues
   Counters counters;
   uint64_t connected_ns = 0;
-  std::string local_host;  // where the host reached us
+  std::string local_host;     // where the host reached us
+  std::string local_address;  // the same with the port
 
  private:
   ControllerInfo info() const;

@@ -98,7 +98,10 @@ void TargetCore::discovery_changed() {
 
 void TargetCore::left_behind(TargetQueue& queue, const Controller& controller) {
   if (controller.discovery()) return;
-  leftovers_.push_back({.queue = &queue, .nqn = controller.nqn(), .host = controller.host()});
+  leftovers_.push_back({.queue = &queue,
+                        .nqn = controller.nqn(),
+                        .host = controller.host(),
+                        .local_address = controller.local_address});
 }
 
 void TargetCore::came_back(TargetQueue& queue) {

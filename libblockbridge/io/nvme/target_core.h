@@ -68,6 +68,7 @@ class TargetCore {
     TargetQueue* queue;
     std::string nqn;
     HostIdentity host;
+    std::string local_address;  // ours, that the host reached
   };
   const std::vector<Leftover>& leftovers() const { return leftovers_; }
 
@@ -84,7 +85,8 @@ class TargetCore {
   ConnectAnswer connect_io(TargetQueue& queue, const ConnectCommand& command,
                            const ConnectData& data);
   ConnectAnswer admit(const Subsystem& subsystem, const HostIdentity& host) const;
-  bool replace_association(const Subsystem& subsystem, const HostIdentity& host);
+  bool replace_association(const Subsystem& subsystem, const HostIdentity& host,
+                           const std::string& local_address);
   uint16_t free_id();
   void discovery_changed();
   void namespace_changed(const Subsystem& subsystem, uint32_t nsid);

@@ -1,8 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a controller says of itself and of its namespaces.
+#include <algorithm>
+
+#include "base/units.h"
 #include "io/nvme/target_core.h"
 
 namespace bb::io::nvme {
+namespace {
+
+// How long after the keep alive timeout commands may still run: the grace we add to it, the look
+// around twice a second, and time for what the device has.
+uint16_t quiesce_ms(const TargetLimits& limits) {
+  uint64_t grace_ms = limits.keep_alive_grace_ns / kNsPerMs;
+  return static_cast<uint16_t>(std::min<uint64_t>(grace_ms + 4000, UINT16_MAX));
+}
+
+}  // namespace
+
 ControllerInfo Controller::info() const {
   const TargetLimits& limits = core_.limits();
   ControllerInfo info;
@@ -11,6 +25,7 @@ ControllerInfo Controller::info() const {
   info.async_event_max = static_cast<uint8_t>(limits.async_events);
   info.error_entries = kErrorEntries;
   info.keep_alive_granularity_ms = kKeepAliveGranularityMs;
+  info.quiesce_ms = quiesce_ms(limits);
   info.subsystem_nqn = nqn();
   if (discovery()) {
     info.type = ControllerType::kDiscovery;
@@ -33,6 +48,7 @@ ControllerInfo Controller::info() const {
       static_cast<uint16_t>(kOncsCompare | kOncsWriteZeroes | kOncsReservations |
                             (subsystem_->discards() ? kOncsDatasetManagement : 0));
   info.volatile_cache = subsystem_->volatile_cache();
+  info.fences_reconnect = config.single_association;
   info.capsule_bytes = static_cast<uint32_t>(kSqeBytes) + limits.capsule_data_bytes;
   return info;
 }

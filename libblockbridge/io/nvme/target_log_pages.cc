@@ -76,6 +76,8 @@ bool Controller::log_page(LogId id, LogData* data) {
       if (discovery()) return false;
       *data = encode_command_effects(kAdminCommands, io_commands(subsystem_->discards()));
       return true;
+    case LogId::kAsymmetricAccess:
+      return false;
     case LogId::kFeaturesSupported:
       *data = encode_features_supported(supported_features());
       return true;

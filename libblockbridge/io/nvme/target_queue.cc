@@ -87,6 +87,9 @@ void TargetQueue::fatal(FatalError error, uint32_t information, ConstBytes heade
 }
 
 void TargetQueue::on_bytes(ConstBytes bytes, uint64_t now_ns) {
+  // A host counts on it that nothing is executed once its keep alive has run out, however late we
+  // come to look (this process may have been stopped for a while).
+  if (controller_ != nullptr && controller_->expired(now_ns)) close("no keep alive in time");
   while (!closing_) {
     PduEvent event = reader_.next(bytes);
     switch (event.kind) {

@@ -69,6 +69,9 @@ class TargetQueue {
   // The address the host dialled, for the discovery log.
   void set_local_host(std::string host) { local_host_ = std::move(host); }
   const std::string& local_host() const { return local_host_; }
+  // The same with the port: which of our paths this is.
+  void set_local_address(std::string address) { local_address_ = std::move(address); }
+  const std::string& local_address() const { return local_address_; }
   uint32_t slots() const { return static_cast<uint32_t>(slots_.size()); }
 
   // A Connect that had to wait may be tried again: the driver does so when woken.
@@ -180,6 +183,7 @@ class TargetQueue {
   bool closing_ = false;
   std::string close_reason_;
   std::string local_host_;
+  std::string local_address_;
 };
 
 }  // namespace bb::io::nvme
