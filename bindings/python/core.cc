@@ -4,6 +4,8 @@
 // callable on the runtime's thread, from which blockbridge/__init__.py makes awaitables.
 #include <blockbridge/bb.hpp>
 
+#include <optional>
+
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -154,6 +156,34 @@ auto without_gil(Make make) {
   return make();
 }
 
+// Tells a Python callable of every change, from the runtime's thread.
+class PyDiscovery {
+ public:
+  PyDiscovery(PyRuntime& runtime, const std::string& address, const std::string& host,
+              py::object changed)
+      : changed_(std::move(changed)) {
+    py::gil_scoped_release released;
+    watch_.emplace(runtime.get(), address, on_changed, this, host);
+  }
+  ~PyDiscovery() { close(); }
+  void close() {
+    py::gil_scoped_release released;
+    watch_.reset();
+  }
+
+ private:
+  static void on_changed(void* arg, const char* json) {
+    py::gil_scoped_acquire held;
+    try {
+      static_cast<PyDiscovery*>(arg)->changed_(std::string(json));
+    } catch (py::error_already_set& raised) {
+      raised.discard_as_unraisable("blockbridge: discovery");
+    }
+  }
+  py::object changed_;
+  std::optional<bb::Discovery> watch_;
+};
+
 void bind_errors(py::module_& m) {
   // blockbridge.Error and one subclass a code live in __init__.py; it registers the thrower here.
   static py::object raise;
@@ -187,6 +217,9 @@ void bind_io(py::module_& m) {
       .def("write_zeroes", &bb::DeviceView::write_zeroes, NoGil())
       .def("extents", extents_of, NoGil())
       .def("submit", submit)
+      .def(
+          "paths_json",
+          [](const bb::DeviceView& self) { return without_gil([&] { return self.paths_json(); }); })
       .def("info", info_of);
   py::enum_<bb_io_op>(m, "IoOp")
       .value("READ", BB_IO_READ)
@@ -250,6 +283,9 @@ void bind_objects(py::module_& m) {
       }))
       .def("uri", [](PyExport& self) { return self.get().uri(); })
       .def("close", &PyExport::close);
+  py::class_<PyDiscovery>(m, "Discovery")
+      .def(py::init<PyRuntime&, const std::string&, const std::string&, py::object>())
+      .def("close", &PyDiscovery::close);
   py::class_<PyDiskNode>(m, "DiskNode")
       .def(py::init([](PyRuntime& runtime, const std::string& path) {
         return without_gil(

@@ -75,6 +75,13 @@ class DeviceView {
     check(bb_device_get_info(device_, &info));
     return info;
   }
+  std::string paths_json() const {
+    char* json = nullptr;
+    check(bb_device_get_paths(device_, &json));
+    std::string text(json);
+    bb_string_free(json);
+    return text;
+  }
   void read(uint64_t offset_bytes, void* into, size_t length_bytes) const {
     check(bb_device_read(device_, offset_bytes, into, length_bytes));
   }
@@ -186,6 +193,18 @@ class Export : public Owner<bb_export> {
   void close() { check(bb_export_close(&handle_)); }
 
   std::string uri() const { return bb_export_uri(handle_); }
+};
+
+class Discovery : public Owner<bb_discovery> {
+ public:
+  Discovery(const Runtime& runtime, const std::string& address, bb_discovery_changed changed,
+            void* arg, const std::string& host_nqn = "") {
+    const char* host = host_nqn.empty() ? nullptr : host_nqn.c_str();
+    check(bb_discovery_start(runtime.get(), address.c_str(), host, changed, arg, &handle_));
+  }
+  Discovery(Discovery&&) noexcept = default;
+  ~Discovery() { bb_discovery_close(&handle_); }
+  void close() { check(bb_discovery_close(&handle_)); }
 };
 
 class DiskNode : public Owner<bb_disknode> {

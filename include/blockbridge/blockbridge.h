@@ -117,7 +117,8 @@ typedef struct bb_device_info {
 #define BB_DEVICE_INFO_INIT {sizeof(bb_device_info), 0, 0, 0, 0, 0, 0}
 
 /* Opens a device by URI: "file:/path?create=1&size=1G", "mem:1G", "null:1T",
- * "nvme-tcp://host:4420/NQN?nsid=1", "nvme:/dev/ng0n1" (a drive of this machine, by NVMe
+ * "nvme-tcp://host:4420[,host:4420...]/NQN?nsid=1" (several addresses: several paths),
+ * "nvme-tcp+discover://host:8009/NQN", "nvme:/dev/ng0n1" (a drive of this machine, by NVMe
  * passthrough: Linux 5.19, root), "nbd://host:10809/export", "nbd+unix:///export?socket=/path",
  * "fault:...". `runtime` must outlive it.
  * Errors: BB_INVALID_ARGUMENT (URI, option, size), BB_NOT_FOUND, BB_PERMISSION_DENIED, BB_BUSY
@@ -136,6 +137,12 @@ BB_API int bb_device_close(bb_device** device);
 
 /* Fills `info` up to info->struct_size bytes. Since 0.1. */
 BB_API int bb_device_get_info(bb_device* device, bb_device_info* info);
+
+/* The paths of a device that has several ways to its target (nvme-tcp), as JSON text: [{address,
+ * state (connecting, live, lost, closed), access (the ANA state of a live path), in_flight,
+ * latency_ns (smoothed, 0: not known), connects, failures, detail}]; [] for other devices. The text
+ * is the caller's, freed by bb_string_free. Any thread. Since 0.1. */
+BB_API int bb_device_get_paths(bb_device* device, char** json);
 
 /* Blocking I/O of any length; offsets and lengths are multiples of the block size. A write is
  * durable after a later bb_device_flush(). A failed write may have happened in full, in part, or
@@ -289,6 +296,24 @@ BB_API const char* bb_export_uri(bb_export* exported);
 /* Disconnects the hosts, waits for what they had in flight. Gives back BB_BUSY, and closes nothing,
  * while a ublk block device is mounted or open exclusively. Since 0.1. */
 BB_API int bb_export_close(bb_export** exported);
+
+/* ---- discovery: which NVMe/TCP subsystems a service names ------------------------------------- */
+
+typedef struct bb_discovery bb_discovery;
+
+/* Told on the runtime's thread, first with what there is and then at every change. `json` is
+ * borrowed for the call: [{nqn, address, uri}]; the uri opens by bb_device_open(). */
+typedef void (*bb_discovery_changed)(void* arg, const char* json);
+
+/* Keeps a connection to the discovery service at `address` ("host:port", 8009 when no port is given)
+ * and follows its referrals. A connection that cannot be made, or is lost, is made anew with
+ * back-off, without an end. host_nqn: who asks; NULL makes a name up. Errors: BB_INVALID_ARGUMENT.
+ * Since 0.1. */
+BB_API int bb_discovery_start(bb_runtime* runtime, const char* address, const char* host_nqn,
+                              bb_discovery_changed changed, void* arg, bb_discovery** out);
+
+/* Nothing is told any more once this has returned; never from within the callback. Since 0.1. */
+BB_API int bb_discovery_close(bb_discovery** discovery);
 
 /* ---- disk node: publish drives as an Ethernet-attached enclosure ------------------- */
 

@@ -12,25 +12,29 @@ namespace bb {
 // with -DBB_MUTANTS=1, turns on one of them at a time, and must then find a violation: a checker
 // that catches no mutant is not a checker. In every other build BB_MUTANT() is the constant false.
 // BB_MUTANT_ROW(kEnumerator, "name", "what the mutant does")
-#define BB_MUTANT_TABLE(ROW)                                                                   \
-  ROW(kAckBeforeCommit, "ack-before-commit", "acknowledge a degraded write before the commit") \
-  ROW(kSkipBitmapWrite, "skip-bitmap-write", "never write the write-intent bitmap")            \
-  ROW(kBitmapAfterData, "bitmap-after-data", "write the data first, its dirty bit later")      \
-  ROW(kClearWithoutFlush, "clear-without-flush", "clear dirty bits without a flush before")    \
-  ROW(kClearWhileDegraded, "clear-while-degraded", "clear dirty bits while a member is away")  \
-  ROW(kWriteOneMirror, "write-one-mirror", "write to the first member only")                   \
-  ROW(kReadStaleMember, "read-stale-member", "read from recovering members too")               \
-  ROW(kSkipRecoveryFlush, "skip-recovery-flush", "call a member in-sync without flushing it")  \
-  ROW(kReadUnequalRegion, "read-unequal-region", "read a dirty region without equalising it")  \
-  ROW(kIgnoreFenced, "ignore-fenced", "take a commit refused as FENCED for success")           \
-  ROW(kNoRangeLock, "no-range-lock", "let overlapping writes run in any order")                \
-  ROW(kTrustSuperblock, "trust-superblock", "call in-sync who says so in its own superblock")  \
-  ROW(kIgnoreIncarnation, "ignore-incarnation", "treat a reconnect as if nothing was lost")    \
-  ROW(kRecoverWithoutCopy, "recover-without-copy", "skip the copy onto a recovering member")   \
-  ROW(kFlushOneMirror, "flush-one-mirror", "flush the first member only")                      \
-  ROW(kReserveAnyHost, "reserve-any-host", "let one registrant's rights count for every host") \
-  ROW(kReserveUnsaved, "reserve-unsaved", "complete reservation commands before their record") \
-  ROW(kPreemptNoWait, "preempt-no-wait", "complete a preempt while the preempted still write")
+#define BB_MUTANT_TABLE(ROW)                                                                       \
+  ROW(kAckBeforeCommit, "ack-before-commit", "acknowledge a degraded write before the commit")     \
+  ROW(kSkipBitmapWrite, "skip-bitmap-write", "never write the write-intent bitmap")                \
+  ROW(kBitmapAfterData, "bitmap-after-data", "write the data first, its dirty bit later")          \
+  ROW(kClearWithoutFlush, "clear-without-flush", "clear dirty bits without a flush before")        \
+  ROW(kClearWhileDegraded, "clear-while-degraded", "clear dirty bits while a member is away")      \
+  ROW(kWriteOneMirror, "write-one-mirror", "write to the first member only")                       \
+  ROW(kReadStaleMember, "read-stale-member", "read from recovering members too")                   \
+  ROW(kSkipRecoveryFlush, "skip-recovery-flush", "call a member in-sync without flushing it")      \
+  ROW(kReadUnequalRegion, "read-unequal-region", "read a dirty region without equalising it")      \
+  ROW(kIgnoreFenced, "ignore-fenced", "take a commit refused as FENCED for success")               \
+  ROW(kNoRangeLock, "no-range-lock", "let overlapping writes run in any order")                    \
+  ROW(kTrustSuperblock, "trust-superblock", "call in-sync who says so in its own superblock")      \
+  ROW(kIgnoreIncarnation, "ignore-incarnation", "treat a reconnect as if nothing was lost")        \
+  ROW(kRecoverWithoutCopy, "recover-without-copy", "skip the copy onto a recovering member")       \
+  ROW(kFlushOneMirror, "flush-one-mirror", "flush the first member only")                          \
+  ROW(kReserveAnyHost, "reserve-any-host", "let one registrant's rights count for every host")     \
+  ROW(kReserveUnsaved, "reserve-unsaved", "complete reservation commands before their record")     \
+  ROW(kPreemptNoWait, "preempt-no-wait", "complete a preempt while the preempted still write")     \
+  ROW(kRetryUnfenced, "retry-unfenced", "send a write of unknown fate at once by another path")    \
+  ROW(kTrustReconnect, "trust-reconnect", "believe of any target that reconnecting ends the past") \
+  ROW(kForgetUnsettled, "forget-unsettled", "let I/O pass writes that failed and may yet happen")  \
+  ROW(kTrustAnyPath, "trust-any-path", "take a path that seems alive for proof of no restart")
 
 enum class Mutant : uint8_t {
   kNone,

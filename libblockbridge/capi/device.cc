@@ -4,7 +4,9 @@
 #include <new>
 #include <span>
 
+#include "base/json.h"
 #include "capi/handle.h"
+#include "io/device_paths.h"
 #include "io/device_uri.h"
 
 using bb::Code;
@@ -214,6 +216,29 @@ int bb_device_get_info(bb_device* device, bb_device_info* info) {
   std::memcpy(info, &full, std::min<size_t>(info->struct_size, sizeof full));
   return BB_OK;
 }
+
+int bb_device_get_paths(bb_device* device, char** json) {
+  if (device == nullptr || json == nullptr)
+    return capi::invalid("bb_device_get_paths: an argument is NULL");
+  bb::Json all = bb::Json::array();
+  capi::on_loop(device->runtime, [&] {
+    auto* paths = dynamic_cast<bb::io::DevicePaths*>(device->device);
+    if (paths == nullptr) return;
+    for (const bb::io::PathInfo& path : paths->paths()) {
+      all.push_back({{"address", path.address},
+                     {"state", path.state},
+                     {"access", path.access},
+                     {"in_flight", path.in_flight},
+                     {"latency_ns", path.latency_ns},
+                     {"connects", path.connects},
+                     {"failures", path.failures},
+                     {"detail", path.detail}});
+    }
+  });
+  *json = capi::copy_text(bb::dump_json(all));
+  return BB_OK;
+}
+
 int bb_device_read(bb_device* device, uint64_t offset_bytes, void* buffer, size_t length_bytes) {
   return run_transfer("bb_device_read", device, IoOp::kRead, offset_bytes,
                       static_cast<std::byte*>(buffer), length_bytes);

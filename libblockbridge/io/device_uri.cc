@@ -27,6 +27,7 @@ constexpr SchemeRow kSchemes[] = {
     {"null", open_null_device},
     {"nvme", nvme::open_local_device},
     {"nvme-tcp", nvme::open_nvme_device},
+    {"nvme-tcp+discover", nvme::open_discovered},
     {"nbd", nbd::open_nbd_device},
     {"nbd+unix", nbd::open_nbd_device},
 };

@@ -60,17 +60,21 @@ int run(int argc, char** argv) {
   CLI::App* session = app.add_subcommand("session", "initiator and target over a bad network");
   CLI::App* reserve = app.add_subcommand("reserve", "NVMe reservations of several hosts");
   CLI::App* nbd = app.add_subcommand("nbd", "client and server of NBD over a bad network");
+  CLI::App* multipath =
+      app.add_subcommand("multipath", "the same by several paths, that fail one by one");
   CLI::App* canary =
       app.add_subcommand("canary", "wrong wiring on purpose: exit 0 if all is found");
   CLI::App* mutants = app.add_subcommand("mutants", "planted bugs: exit 0 if each is found");
-  for (CLI::App* sub : {array, session, reserve, nbd}) add_run_options(sub, arguments);
+  for (CLI::App* sub : {array, session, multipath, reserve, nbd}) add_run_options(sub, arguments);
   for (CLI::App* sub : {canary, mutants}) {
     sub->add_option("--runs", arguments.runs, "the most runs for each");
     sub->add_option("--only", arguments.only, "the one of this name");
   }
   array->add_flag("--above-budget", arguments.above_budget,
                   "more faults than the redundancy bears: errors, never wrong data");
-  session->add_flag("--no-digests", arguments.no_digests, "without header and data digests");
+  for (CLI::App* sub : {session, multipath}) {
+    sub->add_flag("--no-digests", arguments.no_digests, "without header and data digests");
+  }
   CLI11_PARSE(app, argc, argv);
 
   set_log_level(arguments.verbose ? LogLevel::kDebug : LogLevel::kOff);
@@ -78,6 +82,7 @@ int run(int argc, char** argv) {
   if (session->parsed()) return run_campaign(campaign_of(arguments, CampaignKind::kSession));
   if (reserve->parsed()) return run_campaign(campaign_of(arguments, CampaignKind::kReserve));
   if (nbd->parsed()) return run_campaign(campaign_of(arguments, CampaignKind::kNbd));
+  if (multipath->parsed()) return run_campaign(campaign_of(arguments, CampaignKind::kMultipath));
   if (canary->parsed()) return run_canaries(arguments.runs, arguments.only);
   return run_mutants(arguments.runs, arguments.only);
 }

@@ -35,16 +35,29 @@ struct KindRow {
   const char* name;
   RunResult (*run)(const RunOptions& options);
 };
+RunResult run_multipath(const RunOptions& options) {
+  RunOptions several = options;
+  several.multipath = true;
+  return run_session(several);
+}
+
 // By CampaignKind.
-constexpr KindRow kKinds[] = {
-    {"array", run_array}, {"session", run_session}, {"reserve", run_reserve}, {"nbd", run_nbd}};
+constexpr KindRow kKinds[] = {{"array", run_array},
+                              {"session", run_session},
+                              {"reserve", run_reserve},
+                              {"nbd", run_nbd},
+                              {"multipath", run_multipath}};
 const KindRow& row_of(CampaignKind kind) { return kKinds[static_cast<size_t>(kind)]; }
 
 // Which kind of run has what the mutant breaks.
 [[maybe_unused]] CampaignKind kind_of(Mutant mutant) {
   bool reserves = mutant == Mutant::kReserveAnyHost || mutant == Mutant::kReserveUnsaved ||
                   mutant == Mutant::kPreemptNoWait;
-  return reserves ? CampaignKind::kReserve : CampaignKind::kArray;
+  bool of_paths = mutant == Mutant::kRetryUnfenced || mutant == Mutant::kTrustReconnect ||
+                  mutant == Mutant::kForgetUnsettled || mutant == Mutant::kTrustAnyPath;
+  return reserves   ? CampaignKind::kReserve
+         : of_paths ? CampaignKind::kMultipath
+                    : CampaignKind::kArray;
 }
 
 std::string repeat_line(const Now& run) {
@@ -99,8 +112,8 @@ void print_summary(const Campaign& campaign, uint64_t runs, double seconds, cons
     fmt::print("  {} replacements, {} membership commits, {} fenced\n", total.replacements,
                total.commits, total.fenced);
   } else {
-    fmt::print("  {} crashes, {} reconnects, {} digest errors\n", total.crashes, total.reconnects,
-               total.digest_errors);
+    fmt::print("  {} crashes, {} reconnects, {} digest errors, {} commands moved, {} held\n",
+               total.crashes, total.reconnects, total.digest_errors, total.moves, total.held);
   }
 }
 

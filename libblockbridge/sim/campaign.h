@@ -8,7 +8,7 @@
 
 namespace bb::sim {
 
-enum class CampaignKind : uint8_t { kArray, kSession, kReserve, kNbd };
+enum class CampaignKind : uint8_t { kArray, kSession, kReserve, kNbd, kMultipath };
 
 // Many runs of one kind, with one seed after the other.
 struct Campaign {

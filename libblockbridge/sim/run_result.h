@@ -24,6 +24,7 @@ struct RunOptions {
   bool above_budget = false;
   Canary canary = Canary::kNone;
   bool digests = true;            // sessions
+  bool multipath = false;         // sessions: several paths to the drive
   std::FILE* trace_to = nullptr;  // every event, one a line
   SectorStore::Pool* pool = nullptr;
 };
@@ -41,6 +42,8 @@ struct RunStats {
   uint64_t sectors_checked = 0;
   uint64_t reconnects = 0;
   uint64_t digest_errors = 0;
+  uint64_t moves = 0;  // commands that went again by another path
+  uint64_t held = 0;   // times that a write was seen to wait for its fence
   uint64_t steps = 0;
 
   void add(const RunStats& other) {
@@ -56,6 +59,8 @@ struct RunStats {
     sectors_checked += other.sectors_checked;
     reconnects += other.reconnects;
     digest_errors += other.digest_errors;
+    moves += other.moves;
+    held += other.held;
     steps += other.steps;
   }
 };

@@ -64,6 +64,15 @@ void SessionWorld::end_op(DiskModel::OpId op, io::IoOp kind, Before before, cons
   }
 }
 
+// However bad things are, an answer comes: after a turn in each line (behind unsettled writes, for
+// a path, for the answer), and the time it takes to give the path up.
+void SessionWorld::check_times(uint64_t began_ns, uint64_t op) {
+  uint64_t limit_ns = 3 * io_timeout_ns_ + 3 * keep_alive_ns_ + 5'000 * kMs;
+  uint64_t took_ns = world_.now_ns() - began_ns;
+  if (took_ns <= limit_ns) return;
+  fail(fmt::format("operation {} took {} ms, allowed are {}", op, took_ns / kMs, limit_ns / kMs));
+}
+
 io::Task<void> SessionWorld::one_op(Prng* prng, std::vector<std::byte>* buffer) {
   uint64_t sectors = model_->sectors();
   uint64_t count = prng->chance(8) ? prng->between(1, 256) : prng->between(1, 24);
@@ -94,7 +103,9 @@ io::Task<void> SessionWorld::one_op(Prng* prng, std::vector<std::byte>* buffer) 
   Before before{
       .incarnation = device_->incarnation(), .power_losses = stats_.power_losses, .fua = io.fua};
   note("host op", op, static_cast<uint64_t>(io.op), first);
+  uint64_t began_ns = world_.now_ns();
   Status status = co_await io;
+  check_times(began_ns, op);
   end_op(op, io.op, before, status, first, *buffer);
 }
 

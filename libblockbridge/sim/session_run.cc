@@ -38,6 +38,19 @@ SessionWorld::SessionWorld(const RunOptions& options)
   ops_left_ = prng_.between(30, 120);
   queue_depth_ = static_cast<uint32_t>(prng_.between(2, 32));
   worker_count_ = static_cast<uint32_t>(prng_.between(1, 8));
+  choose_layout();
+}
+
+void SessionWorld::choose_layout() {
+  names_ = {"target"};
+  if (options_.multipath) {
+    uint64_t paths = prng_.between(2, 3);
+    names_.clear();
+    for (uint64_t i = 0; i < paths; ++i) names_.push_back(fmt::format("target{}", i));
+    nodes_apart_ = prng_.chance(2);
+    promises_ = prng_.chance(2);
+  }
+  servers_.resize(nodes_apart_ ? names_.size() : 1);
 }
 
 void SessionWorld::fail(std::string violation) {
@@ -61,48 +74,67 @@ RunResult SessionWorld::run() {
   return result;
 }
 
-bool SessionWorld::start_server() {
+bool SessionWorld::start_server(size_t index) {
   SimClock clock;
   clock.boot_ns = prng_.between(1, 1u << 30);
   clock.drift_ppm = static_cast<int32_t>(prng_.below(400)) - 200;
-  server_ = std::make_unique<Server>(world_, clock, prng_.fork());
-  server_->port = net_.attach("target", server_->node);
-  server_->cable = drive_->connect(server_->node);
+  auto& server = servers_[index];
+  server = std::make_unique<Server>(world_, clock, prng_.fork());
   io::nvme::TargetOptions options;
-  options.listen = {{"target:4420"}};
-  io::Context context{.loop = server_->node, .network = *server_->port};
+  for (size_t i = 0; i < names_.size(); ++i) {
+    if (nodes_apart_ && i != index) continue;
+    server->ports.add(names_[i], net_.attach(names_[i], server->node));
+    options.listen.push_back({names_[i] + ":4420"});
+  }
+  server->cable = drive_->connect(server->node);
+  io::Context context{.loop = server->node, .network = server->ports};
   auto target = io::nvme::Target::create(context, std::move(options));
   if (!target.ok()) {
     fail("target: " + target.status().to_string());
     return false;
   }
-  server_->target = std::move(*target);
+  server->target = std::move(*target);
   io::nvme::SubsystemOptions subsystem;
   subsystem.nqn = kNqn;
-  subsystem.device = server_->cable.get();
+  subsystem.device = server->cable.get();
   subsystem.uuid = std::move(Uuid::parse("00000000-0000-4000-8000-000000000001")).value();
   subsystem.serial = "sim";
-  subsystem.single_association = true;
-  Status added = server_->target->add_subsystem(std::move(subsystem));
+  subsystem.single_association = promises_;
+  Status added = server->target->add_subsystem(std::move(subsystem));
   if (!added.ok()) fail("target: " + added.to_string());
-  note("server up");
+  note("server up", index);
   return added.ok();
 }
 
-void SessionWorld::crash_server(bool power) {
-  ++stats_.crashes;
-  note("server down", power ? 1 : 0);
-  server_->cable->cut();
-  net_.crash("target", power ? SimNet::Crash::kPower : SimNet::Crash::kProcess);
-  if (power) {
-    ++stats_.power_losses;
-    drive_->power_off();
-    model_->lose_unflushed();
+bool SessionWorld::start_servers() {
+  bool all = true;
+  for (size_t i = 0; i < servers_.size(); ++i) {
+    if (servers_[i] == nullptr) all = start_server(i) && all;
   }
-  server_->node.resume();
-  Server* dead = server_.get();
-  draining_.push_back(std::move(server_));
+  return all;
+}
+
+void SessionWorld::crash_server(size_t index, bool power) {
+  ++stats_.crashes;
+  note("server down", index, power ? 1 : 0);
+  auto& server = servers_[index];
+  server->cable->cut();
+  for (size_t i = 0; i < names_.size(); ++i) {
+    if (nodes_apart_ && i != index) continue;
+    net_.crash(names_[i], power ? SimNet::Crash::kPower : SimNet::Crash::kProcess);
+  }
+  server->node.resume();
+  Server* dead = server.get();
+  draining_.push_back(std::move(server));
   drains_.spawn(drain(dead));
+}
+
+// Of all nodes and the drive.
+void SessionWorld::lose_power() {
+  for (size_t i = 0; i < servers_.size(); ++i) crash_server(i, true);
+  ++stats_.power_losses;
+  drive_->power_off();
+  model_->lose_unflushed();
 }
 
 io::Task<void> SessionWorld::drain(Server* server) {
@@ -112,8 +144,24 @@ io::Task<void> SessionWorld::drain(Server* server) {
   }
   (void)co_await server->cable->close();
   server->cable.reset();
-  server->port.reset();
   std::erase_if(draining_, [&](const auto& held) { return held.get() == server; });
+}
+
+std::string SessionWorld::device_uri() {
+  std::string addresses;
+  for (const std::string& name : names_) {
+    addresses += fmt::format("{}{}:4420", addresses.empty() ? "" : ",", name);
+  }
+  uint32_t queues = prng_.chance(3) ? 2 : 1;
+  io_timeout_ns_ = (prng_.chance(2) ? 30'000 : 1'000) * kMs;
+  std::string text = fmt::format(
+      "nvme-tcp://{}/{}?digest={}&queues={}&queue_depth={}&keep_alive={}ms"
+      "&io_timeout={}ms&connect_timeout=1s&wait={}",
+      addresses, kNqn, options_.digests ? "on" : "off", queues, queue_depth_, keep_alive_ns_ / kMs,
+      io_timeout_ns_ / kMs, prng_.chance(3) ? "2s" : "0");
+  if (!options_.multipath) return text;
+  constexpr const char* kPolicies[] = {"round-robin", "latency", "active-passive"};
+  return text + "&policy=" + kPolicies[prng_.below(3)];
 }
 
 io::Task<bool> SessionWorld::open_device() {
@@ -121,11 +169,7 @@ io::Task<bool> SessionWorld::open_device() {
                                     prng_.fork());
   host_port_ = net_.attach("host", *host_);
   workers_ = std::make_unique<io::TaskGroup>(*host_);
-  std::string text = fmt::format(
-      "nvme-tcp://target:4420/{}?digest={}&queues={}&queue_depth={}&keep_alive={}ms"
-      "&io_timeout={}ms&connect_timeout=1s&wait={}",
-      kNqn, options_.digests ? "on" : "off", prng_.chance(3) ? 2 : 1, queue_depth_,
-      keep_alive_ns_ / kMs, prng_.chance(2) ? 30'000 : 1'000, prng_.chance(3) ? "2s" : "0");
+  std::string text = device_uri();
   auto uri = Uri::parse(text);
   if (!uri.ok()) {
     fail(uri.status().to_string());
@@ -145,51 +189,73 @@ io::Task<bool> SessionWorld::open_device() {
 
 // Only what the target may hold; the initiator's memory is that of the host's requests.
 void SessionWorld::check_memory() {
-  if (server_ == nullptr) return;
-  uint64_t held = server_->target->buffer_bytes();
-  if (held > kBufferedMaxBytes) fail(fmt::format("the target holds {} bytes of buffers", held));
+  for (const auto& server : servers_) {
+    if (server == nullptr) continue;
+    uint64_t held = server->target->buffer_bytes();
+    if (held > kBufferedMaxBytes) fail(fmt::format("the target holds {} bytes of buffers", held));
+  }
 }
 
+// Commands in flight end by keep alive, at the latest: half an interval until it is sent, and one
+// for its answer.
 io::Task<void> SessionWorld::half_open() {
-  note("half-open");
-  net_.silence_connections();
-  uint64_t before = device_->stats().reconnects;
-  // Commands in flight end by keep-alive, at the latest: two intervals, and one to connect again.
-  uint64_t limit = world_.now_ns() + 3 * keep_alive_ns_ + 4'000 * kMs;
-  while (world_.now_ns() < limit && device_->stats().reconnects == before) {
-    co_await world_.sleep_for(20 * kMs);
-  }
-  if (device_->stats().reconnects == before) {
+  size_t which = prng_.below(names_.size());
+  note("half-open", which);
+  bool was_live = path(which).live();
+  uint64_t before = path(which).number();
+  net_.silence_connections(names_[which]);
+  uint64_t limit = world_.now_ns() + 2 * keep_alive_ns_ + 100 * kMs;
+  auto noticed = [&] { return path(which).number() != before || !path(which).live(); };
+  while (world_.now_ns() < limit && !noticed()) co_await world_.sleep_for(20 * kMs);
+  if (was_live && !noticed()) {
     fail(fmt::format("a half-open connection was not noticed within {} ms",
-                     (3 * keep_alive_ns_ + 4'000 * kMs) / kMs));
+                     (2 * keep_alive_ns_ + 100 * kMs) / kMs));
   }
 }
 
-io::Task<void> SessionWorld::one_fault() {
-  uint64_t kind = prng_.below(9);
+io::Task<void> SessionWorld::net_fault(uint64_t kind, std::string port) {
   uint64_t length = prng_.between(1 * kMs, 2 * keep_alive_ns_);
   note("fault", kind, length);
-  ++stats_.drive_faults;
   SimNetOptions& net = net_.options();
-  if (kind == 0) net_.reset_connections();
+  bool everywhere = options_.multipath && prng_.chance(4);
+  for (const std::string& name : names_) {
+    if (!everywhere && name != port) continue;
+    if (kind == 0) net_.reset_connections(name);
+    if (kind == 2) net_.block("host", name);
+    if (kind == 3) net_.block(name, "host");
+    if (kind == 4) net_.block_both("host", name);
+  }
   if (kind == 1) co_await half_open();
-  if (kind == 2) net_.block("host", "target");
-  if (kind == 3) net_.block("target", "host");
-  if (kind == 4) net_.block_both("host", "target");
   if (kind == 5 && options_.digests) net.flip_one_in = static_cast<uint32_t>(prng_.between(3, 60));
   if (kind == 6) net.lost_one_in = static_cast<uint32_t>(prng_.between(3, 60));
-  if (kind == 7) server_->node.pause();
-  if (kind >= 2 && kind <= 7) co_await world_.sleep_for(length);
-  server_->node.resume();
+  size_t paused = prng_.below(servers_.size());
+  if (kind == 7) servers_[paused]->node.pause();
+  if (kind >= 2) co_await world_.sleep_for(length);
+  servers_[paused]->node.resume();
   net_.heal();
   net.flip_one_in = 0;
   net.lost_one_in = 0;
-  if (kind != 8) co_return;
-  bool power = prng_.chance(2);
-  crash_server(power);
+}
+
+io::Task<void> SessionWorld::crash_fault(bool everything) {
+  if (everything) {
+    lose_power();
+  } else {
+    crash_server(prng_.below(servers_.size()), false);
+  }
   co_await world_.sleep_for(prng_.between(1 * kMs, 500 * kMs));
   drive_->power_on();
-  (void)start_server();
+  (void)start_servers();
+}
+
+io::Task<void> SessionWorld::one_fault() {
+  ++stats_.drive_faults;
+  uint64_t kind = prng_.below(9);
+  if (kind == 8) {
+    co_await crash_fault(prng_.chance(2));
+  } else {
+    co_await net_fault(kind, names_[prng_.below(names_.size())]);
+  }
 }
 
 io::Task<void> SessionWorld::nemesis() {
@@ -198,6 +264,7 @@ io::Task<void> SessionWorld::nemesis() {
     co_await world_.sleep_for(prng_.chance(2) ? prng_.below(5 * kMs) : prng_.below(60 * kMs));
     co_await one_fault();
     check_memory();
+    stats_.held += device_->unsettled();
     if (prng_.chance(2)) co_await wait_ready(20'000 * kMs);
   }
 }
@@ -226,11 +293,19 @@ io::Task<void> SessionWorld::finish() {
     fail(fmt::format("{} host operations never end", workers_->running()));
     co_return;
   }
+  // What failed without a known end keeps its range to itself until the lost path cannot write any
+  // more: that too ends.
+  while (device_->unsettled() > 0 && world_.now_ns() < deadline)
+    co_await world_.sleep_for(50 * kMs);
+  if (device_->unsettled() > 0) {
+    fail(fmt::format("{} writes of lost paths stay unsettled", device_->unsettled()));
+    co_return;
+  }
   co_await verify();
 }
 
 io::Task<void> SessionWorld::main() {
-  if (!start_server()) co_return;
+  if (!start_servers()) co_return;
   if (!co_await open_device()) co_return;
   for (uint32_t i = 0; i < worker_count_; ++i) workers_->spawn(worker(prng_.fork()));
   co_await nemesis();
@@ -238,11 +313,12 @@ io::Task<void> SessionWorld::main() {
   if (!violation_.empty()) co_return;
   stats_.reconnects = device_->stats().reconnects;
   stats_.digest_errors = device_->stats().digest_errors;
+  stats_.moves = device_->stats().moves;
   Status closed = co_await device_->close();
   if (!closed.ok()) fail("close: " + closed.to_string());
   co_await workers_->join();
   device_.reset();
-  crash_server(false);
+  for (size_t i = 0; i < servers_.size(); ++i) crash_server(i, false);
   co_await drains_.join();
   net_.crash("host", SimNet::Crash::kProcess);
   host_port_.reset();

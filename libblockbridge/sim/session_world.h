@@ -12,11 +12,13 @@
 #include "sim/run_result.h"
 #include "sim/sim_drive.h"
 #include "sim/sim_net.h"
+#include "sim/sim_port.h"
 
 namespace bb::sim {
 
 // One run of sessions: a drive behind the real target, the real initiator, a bad network between
-// them, and a target node that dies and comes back.
+// them, and a target node that dies and comes back. With several paths they lead to ports of one
+// such node, or to nodes that share the drive.
 class SessionWorld {
  public:
   explicit SessionWorld(const RunOptions& options);
@@ -24,23 +26,31 @@ class SessionWorld {
   bool drained() const { return done_; }
 
  private:
-  // The target's node from start to crash.
+  // A node of the target from start to crash.
   struct Server {
     Server(SimLoop& world, SimClock clock, Prng prng) : node(world, clock, prng) {}
     SimNode node;
-    std::unique_ptr<io::Network> port;
+    SimPorts ports;
     std::unique_ptr<SimCable> cable;
     std::unique_ptr<io::nvme::Target> target;
   };
 
   io::Task<void> main();
-  bool start_server();
-  void crash_server(bool power);
+  void choose_layout();
+  bool start_server(size_t index);
+  bool start_servers();
+  void crash_server(size_t index, bool power);
+  void lose_power();
+  std::string device_uri();
   io::Task<void> drain(Server* server);
   io::Task<bool> open_device();
   io::Task<void> nemesis();
   io::Task<void> one_fault();
+  io::Task<void> net_fault(uint64_t kind, std::string port);
+  io::Task<void> crash_fault(bool everything);
   io::Task<void> half_open();
+  const io::nvme::NvmePath& path(size_t index) const { return *device_->nvme_paths()[index]; }
+  void check_times(uint64_t began_ns, uint64_t op);
   io::Task<void> finish();
   io::Task<bool> wait_ready(uint64_t limit_ns);
   io::Task<void> worker(Prng prng);
@@ -64,7 +74,10 @@ class SessionWorld {
   Prng prng_;
   SimNet net_;
   std::unique_ptr<SimDrive> drive_;
-  std::unique_ptr<Server> server_;  // null while it is down
+  std::vector<std::unique_ptr<Server>> servers_;  // null while it is down
+  std::vector<std::string> names_;                // of the ports, one for each path
+  bool nodes_apart_ = false;                      // each path leads to a server of its own
+  bool promises_ = true;                          // the target fences reconnects
   std::vector<std::unique_ptr<Server>> draining_;
   std::unique_ptr<SimNode> host_;
   std::unique_ptr<io::Network> host_port_;
@@ -75,6 +88,7 @@ class SessionWorld {
   io::TaskGroup top_;
 
   uint64_t keep_alive_ns_ = 0;
+  uint64_t io_timeout_ns_ = 0;
   uint64_t ops_left_ = 0;
   uint32_t queue_depth_ = 16;
   uint32_t worker_count_ = 1;

@@ -192,14 +192,22 @@ void SimNet::reset(SimConnection& connection, const char* why) {
   }
 }
 
-void SimNet::reset_connections() {
+bool SimNet::concerns(const SimConnection& connection, const std::string& node) {
+  if (node.empty()) return true;
+  uint32_t index = node_index(node);
+  return connection.node[0] == index || connection.node[1] == index;
+}
+
+void SimNet::reset_connections(const std::string& node) {
   for (auto& connection : connections_) {
-    if (!connection->silent) reset(*connection, "reset");
+    if (!connection->silent && concerns(*connection, node)) reset(*connection, "reset");
   }
 }
 
-void SimNet::silence_connections() {
-  for (auto& connection : connections_) connection->silent = true;
+void SimNet::silence_connections(const std::string& node) {
+  for (auto& connection : connections_) {
+    if (concerns(*connection, node)) connection->silent = true;
+  }
 }
 
 void SimNet::block(const std::string& from, const std::string& to) {

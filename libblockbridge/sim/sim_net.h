@@ -44,8 +44,9 @@ class SimNet {
   void block_both(const std::string& a, const std::string& b);
   void heal();
   void heal(const std::string& a, const std::string& b);
-  void reset_connections();    // every one breaks, all ends are told
-  void silence_connections();  // every one becomes half-open
+  // Of one node, or all: they break and both ends are told; they become half-open.
+  void reset_connections(const std::string& node = "");
+  void silence_connections(const std::string& node = "");
 
   // The node's old objects can do nothing any more: all they do fails. kProcess: the kernel tells
   // the peers at once. kPower: nobody is told; once the node is attached again, it answers packets
@@ -75,6 +76,7 @@ class SimNet {
     uint16_t next_port = 49152;
   };
   uint32_t node_index(const std::string& name);
+  bool concerns(const SimConnection& connection, const std::string& node);
   bool blocked(uint32_t from, uint32_t to) const { return blocked_.contains({from, to}); }
   SimConnection& make_connection(uint32_t from, uint32_t to);
   void push(SimConnection& connection, uint32_t from, uint32_t length_bytes);

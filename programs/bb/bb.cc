@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "bb/discover.h"
 #include "common/command_line.h"
 #include "common/control.h"
 #include "common/failure.h"
@@ -11,6 +12,7 @@ constexpr const char* kProgram = "bb";
 
 struct Arguments {
   ControlOptions control;
+  DiscoverOptions discover;
   std::string query;
   std::vector<std::string> from, select, reject, unique;
   uint32_t members = 0;
@@ -115,6 +117,14 @@ int run(int argc, char** argv) {
   target->require_subcommand(0, 1);
   target->fallthrough();
   target->add_subcommand("list", "list them (the default verb)")->fallthrough();
+  CLI::App* discover =
+      target->add_subcommand("discover", "ask an NVMe/TCP discovery service, without a daemon");
+  discover->fallthrough();
+  discover->add_option("service", arguments.discover.service, "HOST[:PORT], 8009 unless given")
+      ->required();
+  discover->add_flag("--watch", arguments.discover.watch, "go on, and list anew at every change");
+  discover->add_option("--host-nqn", arguments.discover.host_nqn, "who asks");
+  discover->add_flag("!--no-digest", arguments.discover.digests, "without digests");
   CLI::App* daemon = app.add_subcommand("daemon", "the daemon behind the socket");
   daemon->require_subcommand(0, 1);
   daemon->fallthrough();
@@ -128,6 +138,7 @@ int run(int argc, char** argv) {
     return *status;
   }
   if (*drive) return list_drives(arguments);
+  if (*discover) return discover_targets(kProgram, arguments.control, arguments.discover);
   if (*target) return list_targets(arguments);
   if (*daemon) return show_daemon(arguments);
   if (*nvme.noun) return run_nvme_command(nvme, arguments.control);

@@ -42,6 +42,14 @@ TEST_F(Misuse, NullArguments) {
                "bb_device_read: device is NULL");
   EXPECT_FAILS(bb_device_read(device_, 0, nullptr, 512), BB_INVALID_ARGUMENT,
                "bb_device_read: buffer is NULL");
+  bb_discovery* discovery = nullptr;
+  auto ignore = [](void* /*arg*/, const char* /*json*/) {};
+  EXPECT_FAILS(bb_discovery_start(runtime_, "h", nullptr, nullptr, nullptr, &discovery),
+               BB_INVALID_ARGUMENT, "bb_discovery_start: an argument is NULL");
+  EXPECT_FAILS(bb_discovery_start(runtime_, ":1", nullptr, ignore, nullptr, &discovery),
+               BB_INVALID_ARGUMENT, "names no host");
+  EXPECT_FAILS(bb_device_get_paths(device_, nullptr), BB_INVALID_ARGUMENT,
+               "bb_device_get_paths: an argument is NULL");
   EXPECT_FAILS(bb_device_get_info(device_, nullptr), BB_INVALID_ARGUMENT,
                "bb_device_get_info: an argument is NULL");
   EXPECT_EQ(bb_device_close(nullptr), BB_OK);

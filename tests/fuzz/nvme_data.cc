@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "fuzz.h"
 #include "input.h"
+#include "io/nvme/ana.h"
 #include "io/nvme/command.h"
 #include "io/nvme/health.h"
 #include "io/nvme/identify.h"
@@ -72,6 +73,8 @@ void try_identify(ConstBytes data) {
   auto health = Health::decode(data);
   BB_CHECK(health.ok() == (data.size() >= kHealthLogBytes), "{}", health.status().to_string());
   if (health.ok()) (void)critical_warnings(health->critical_warning);
+  auto access = find_ana_state(data, 1, 1);
+  BB_CHECK(access.ok() || !access.status().text().empty(), "refused for no reason");
   BB_CHECK(decode_namespace_list(data).size() <= data.size() / 4, "a list longer than its data");
 }
 
@@ -110,6 +113,10 @@ fuzz::Seeds fuzz::seeds() {
           {"identify", field(2, 77, "\x05")},
           {"namespace", field(2, 128, std::string_view("\0\0\x09\0", 4))},
           {"descriptors", field(2, 0, std::string_view("\x03\x10\0\0abcdefghijklmnop", 20))},
+          {"access", field(2, 8,
+                           std::string_view("\x01\0\0\0\0\0\0\0\x01\0\0\0\x01\0\0\0"
+                                            "\0\0\0\0\0\0\0\0\x02",
+                                            25))},
           {"command", field(3, 0, "\x7f\x40")}};
 }
 

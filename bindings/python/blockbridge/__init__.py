@@ -17,6 +17,7 @@ from ._errors import __all__ as _error_names
 from ._objects import (
     Array,
     Device,
+    Discovery,
     DiskNode,
     Export,
     Runtime,
@@ -25,6 +26,6 @@ from ._objects import (
     version,
 )
 
-__all__ = ["Array", "Device", "DiskNode", "Export", "Runtime"]
+__all__ = ["Array", "Device", "Discovery", "DiskNode", "Export", "Runtime"]
 __all__ += ["local_drives", "log_level_set", "version"]
 __all__ += _error_names

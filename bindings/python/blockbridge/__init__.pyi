@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from os import PathLike
 from types import TracebackType
 from typing import Any, TypeVar
@@ -69,6 +69,8 @@ class Runtime(_Closes):
 
 class Device(_DoesIo, _Closes):
     def __init__(self, runtime: Runtime, uri: str) -> None: ...
+    @property
+    def paths(self) -> list[dict[str, Any]]: ...
 
 class Array(_DoesIo, _Closes):
     @classmethod
@@ -88,6 +90,10 @@ class Export(_Closes):
                  exclusive: bool = False) -> None: ...
     @property
     def uri(self) -> str: ...
+
+class Discovery(_Closes):
+    def __init__(self, runtime: Runtime, address: str,
+                 changed: Callable[[list[dict[str, str]]], None], host_nqn: str = "") -> None: ...
 
 class DiskNode(_Closes):
     def __init__(self, runtime: Runtime, config_path: str | PathLike[str]) -> None: ...

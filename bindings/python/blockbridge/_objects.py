@@ -145,6 +145,12 @@ class Device(_DoesIo, _Closes):
         self._runtime = runtime
         self._handle = _core.Device(runtime._handle, uri)
 
+    @property
+    def paths(self):
+        """The ways to an nvme-tcp device, a list of dicts: address, state, access, in_flight,
+        latency_ns, connects, failures, detail."""
+        return json.loads(self._io().paths_json())
+
     def export(self, kind, listen, name="", allowed_hosts=(), read_only=False, exclusive=False):
         """Offers the device on the network; see Export."""
         return Export(self, kind, listen, name, allowed_hosts, read_only, exclusive)
@@ -210,6 +216,17 @@ class Export(_Closes):
     @property
     def uri(self):
         return self._handle.uri()
+
+
+class Discovery(_Closes):
+    """What an NVMe/TCP discovery service names: `changed` gets a list of dicts (nqn, address, uri),
+    on the runtime's thread, first what there is and then at every change, until close()."""
+
+    def __init__(self, runtime, address, changed, host_nqn=""):
+        self._runtime = runtime
+        self._handle = _core.Discovery(
+            runtime._handle, address, host_nqn, lambda text: changed(json.loads(text))
+        )
 
 
 class DiskNode(_Closes):

@@ -11,6 +11,8 @@ namespace {
 constexpr uint16_t kAdminEntries = 32;
 constexpr uint16_t kAdminDepth = 16;
 constexpr uint32_t kAdminCapsuleBytes = 8192;  // by the transport's rules, for every target
+constexpr uint32_t kAnaLogBytes = 16 * 1024;   // groups only; of a longer one the first
+constexpr uint32_t kGroupsOnly = 1u << 8;      // RGO, in the log specific field
 
 Sqe fabrics_sqe(FabricsType type) {
   Sqe sqe;
@@ -171,16 +173,43 @@ Task<Status> Association::set_queue_count(uint64_t deadline_ns) {
   co_return Status();
 }
 
-Task<Status> Association::establish_io(uint64_t deadline_ns) {
+Task<Status> Association::read_namespace(uint64_t deadline_ns) {
   std::vector<std::byte> data(kIdentifyBytes);
   BB_CO_TRY(co_await identify(IdentifyCns::kNamespace, options_.nsid, data, deadline_ns));
   auto decoded = NamespaceInfo::decode(data);
-  if (!decoded.ok()) co_return decoded.status().with_context(options_.address);
-  namespace_ = std::move(decoded).value();
-  if (namespace_.block_count == 0) {
+  if (!decoded.ok()) {
+    co_return decoded.status().with_context(
+        fmt::format("{}: namespace {}", options_.address, options_.nsid));
+  }
+  NamespaceInfo found = std::move(decoded).value();
+  if (found.block_count == 0) {
     co_return error(Code::k_not_found, "{}: {} has no namespace {}", options_.address,
                     options_.subsystem_nqn, options_.nsid);
   }
+  // Without NGUID the list of descriptors may have a UUID; Linux targets name themselves so.
+  if (found.uuid.is_nil()) {
+    Status listed =
+        co_await identify(IdentifyCns::kNamespaceDescriptors, options_.nsid, data, deadline_ns);
+    if (broken_) co_return why_;
+    if (listed.ok()) found.uuid = NamespaceDescriptors::decode(data).uuid;
+  }
+  namespace_ = found;
+  co_return Status();
+}
+
+Task<Result<AnaState>> Association::read_ana_state(uint64_t deadline_ns) {
+  if (!controller_.ana) co_return AnaState::kOptimized;
+  uint32_t limit = controller_.transfer_max_bytes;
+  uint32_t length = limit == 0 ? kAnaLogBytes : std::min(limit, kAnaLogBytes);
+  auto log = co_await get_log_page(LogId::kAsymmetricAccess, 0, length, deadline_ns);
+  if (!log.ok()) co_return log.status();
+  auto state = find_ana_state(*log, options_.nsid, namespace_.ana_group);
+  if (!state.ok()) co_return state.status().with_context(options_.address);
+  co_return state;
+}
+
+Task<Status> Association::establish_io(uint64_t deadline_ns) {
+  BB_CO_TRY(co_await read_namespace(deadline_ns));
   BB_CO_TRY(co_await set_queue_count(deadline_ns));
   uint32_t entries = std::min<uint32_t>(options_.queue_depth + 1u, queue_entries_max_);
   if (entries < 2) {
@@ -205,6 +234,31 @@ Task<Status> Association::keep_alive(uint64_t deadline_ns) {
   co_return co_await admin_->run(&command, deadline_ns);
 }
 
+Task<Status> Association::enable_events(uint32_t wanted, uint64_t deadline_ns) {
+  SyncCommand command(context_.loop);
+  command.sqe.opcode = static_cast<uint8_t>(AdminOpcode::kSetFeatures);
+  command.sqe.cdw10 = static_cast<uint32_t>(FeatureId::kAsyncEventConfig);
+  command.sqe.cdw11 = wanted & controller_.async_events;
+  Status status = co_await admin_->run(&command, deadline_ns);
+  co_return status.with_context("enable asynchronous events");
+}
+
+Task<Result<uint32_t>> Association::next_event() {
+  SyncCommand command(context_.loop);
+  command.sqe.opcode = static_cast<uint8_t>(AdminOpcode::kAsyncEventRequest);
+  BB_CO_TRY(co_await admin_->run(&command, UINT64_MAX));
+  co_return static_cast<uint32_t>(command.cqe.result);
+}
+
+Task<Result<bool>> Association::abort(uint16_t queue_id, uint16_t command_id,
+                                      uint64_t deadline_ns) {
+  SyncCommand command(context_.loop);
+  command.sqe.opcode = static_cast<uint8_t>(AdminOpcode::kAbort);
+  command.sqe.cdw10 = queue_id | (uint32_t{command_id} << 16);
+  BB_CO_TRY(co_await admin_->run(&command, deadline_ns));
+  co_return (command.cqe.result & 1) == 0;  // NVMe base 2.0, 5.1: bit 0 set, not aborted
+}
+
 Task<Result<std::vector<std::byte>>> Association::get_log_page(LogId id, uint64_t offset_bytes,
                                                                uint32_t length_bytes,
                                                                uint64_t deadline_ns) {
@@ -213,6 +267,7 @@ Task<Result<std::vector<std::byte>>> Association::get_log_page(LogId id, uint64_
   command.sqe.opcode = static_cast<uint8_t>(AdminOpcode::kGetLogPage);
   uint32_t dwords = length_bytes / 4 - 1;
   command.sqe.cdw10 = static_cast<uint32_t>(id) | ((dwords & 0xffff) << 16);
+  if (id == LogId::kAsymmetricAccess) command.sqe.cdw10 |= kGroupsOnly;
   command.sqe.cdw11 = dwords >> 16;
   command.sqe.cdw12 = static_cast<uint32_t>(offset_bytes);
   command.sqe.cdw13 = static_cast<uint32_t>(offset_bytes >> 32);

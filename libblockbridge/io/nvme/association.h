@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "io/context.h"
+#include "io/nvme/ana.h"
 #include "io/nvme/identify.h"
 #include "io/nvme/initiator_connection.h"
 
@@ -40,6 +41,14 @@ class Association final : private InitiatorConnection::Owner {
   Task<Status> establish_admin(uint64_t deadline_ns);
   Task<Status> establish_io(uint64_t deadline_ns);
   Task<Status> keep_alive(uint64_t deadline_ns);
+  // The state in which this controller has the namespace; optimized where it reports none.
+  Task<Result<AnaState>> read_ana_state(uint64_t deadline_ns);
+  Task<Status> read_namespace(uint64_t deadline_ns);
+  // Which events (of those that the controller knows) next_event() is to give. It waits for one.
+  Task<Status> enable_events(uint32_t wanted, uint64_t deadline_ns);
+  Task<Result<uint32_t>> next_event();
+  // Whether the controller has taken the command back; then it is completed as aborted.
+  Task<Result<bool>> abort(uint16_t queue_id, uint16_t command_id, uint64_t deadline_ns);
   Task<Result<std::vector<std::byte>>> get_log_page(LogId id, uint64_t offset_bytes,
                                                     uint32_t length_bytes, uint64_t deadline_ns);
   void break_off(Status why);

@@ -80,7 +80,9 @@ void InitiatorConnection::submit(HostCommand& command) {
 
 Task<Status> InitiatorConnection::run(SyncCommand* command, uint64_t deadline_ns) {
   submit(*command);
-  bool ended = co_await command->ended.wait_until(deadline_ns);
+  bool limited = deadline_ns != UINT64_MAX;
+  if (!limited) co_await command->ended.wait();
+  bool ended = !limited || co_await command->ended.wait_until(deadline_ns);
   if (!ended) {
     break_off(error(Code::k_timed_out, "{}: no answer to admin command 0x{:02x}", stream_->peer(),
                     command->sqe.opcode));
@@ -118,14 +120,6 @@ void InitiatorConnection::end_with_termination(Status why) {
   loop_.arm(last_word_, loop_.now_ns() + 100 * kNsPerMs);
   break_off(why.with_context(stream_->peer()));
   pump();
-}
-
-void InitiatorConnection::check_deadlines(uint64_t now_ns) {
-  if (broken_) return;
-  HostCommand* command = queue_.earliest_deadline();
-  if (command == nullptr || command->deadline_ns > now_ns) return;
-  break_off(error(Code::k_timed_out, "{}: no answer to command {} in time -> connection reset",
-                  stream_->peer(), command->sqe.command_id));
 }
 
 Task<void> InitiatorConnection::close() {

@@ -40,14 +40,14 @@ class InitiatorConnection {
 
   // The command's `done` runs exactly once; with the reason when the connection broke.
   void submit(HostCommand& command);
-  // The completion's error, or that of the connection; breaks it when no answer comes in time.
+  // The completion's error, or that of the connection; breaks it when no answer comes in time
+  // (UINT64_MAX: no limit).
   Task<Status> run(SyncCommand* command, uint64_t deadline_ns);
 
   // Ends it: all commands fail as soon as their memory is free.
   void break_off(Status why);
   bool broken() const { return broken_; }
   const Status& why() const { return why_; }
-  void check_deadlines(uint64_t now_ns);
   const std::string& peer() const { return stream_->peer(); }
   Task<void> close();  // breaks it off unless it is, and waits for the end
 

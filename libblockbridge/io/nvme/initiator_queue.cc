@@ -107,7 +107,7 @@ void InitiatorQueue::submit(HostCommand& command) {
   command.sqe.sgl = command.in_capsule_ ? in_capsule_sgl(command.length_bytes)
                                         : transport_sgl(command.length_bytes);
   command.cqe = Cqe();
-  command.digest_error = false;
+  command.digest_error = command.sent = false;
   command.in_batch_ = command.answered_ = false;
   command.moved_bytes_ = command.asked_bytes_ = 0;
   command.cursor_ = {};
@@ -250,20 +250,11 @@ HostCommand* InitiatorQueue::take_lost() {
     BB_CHECK(!command->in_batch_, "a command is given back while it is being sent");
     slot.command = nullptr;
     command->in_line_ = false;
+    command->sent = command->state_ == HostCommand::State::kSent;
     command->state_ = HostCommand::State::kIdle;
     return command;
   }
   return nullptr;
-}
-
-HostCommand* InitiatorQueue::earliest_deadline() const {
-  HostCommand* earliest = nullptr;
-  for (const Slot& slot : slots_) {
-    HostCommand* command = slot.command;
-    if (command == nullptr || command->deadline_ns == 0) continue;
-    if (earliest == nullptr || command->deadline_ns < earliest->deadline_ns) earliest = command;
-  }
-  return earliest;
 }
 
 Status InitiatorQueue::illegal(FatalError fatal, uint32_t information, const char* what,

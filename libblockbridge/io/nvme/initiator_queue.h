@@ -21,12 +21,12 @@ struct HostCommand {
   uint32_t iov_count = 0;
   uint32_t length_bytes = 0;  // of data, in either direction
   bool to_controller = false;
-  uint64_t deadline_ns = 0;                                   // for the driver; 0: none
   void (*done)(HostCommand* command, Status lost) = nullptr;  // called by the driver
 
   // The outcome.
   Cqe cqe;
   bool digest_error = false;  // data arrived damaged: what the iovecs hold is worthless
+  bool sent = false;          // lost: some of it may have reached the target
 
  private:
   friend class InitiatorQueue;
@@ -114,7 +114,6 @@ class InitiatorQueue {
   HostCommand* take_completed();  // null when there is none
   // After the end of the connection, and of the last send: each command not completed, once.
   HostCommand* take_lost();
-  HostCommand* earliest_deadline() const;  // null when nothing has one
   uint64_t digest_errors() const { return reader_.digest_errors(); }
 
  private:

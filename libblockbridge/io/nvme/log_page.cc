@@ -9,6 +9,7 @@ namespace bb::io::nvme {
 namespace {
 
 constexpr std::byte kTransportTcp{3};
+constexpr std::byte kReferral{1};
 constexpr std::byte kSubsystemNvme{2};
 
 template <typename T>
@@ -130,13 +131,15 @@ Result<DiscoveryLog> decode_discovery_log(ConstBytes data) {
   uint64_t there = std::min<uint64_t>(log.record_count, data.size() / kDiscoveryEntryBytes - 1);
   for (uint64_t i = 0; i < there; ++i) {
     ConstBytes record = data.subspan((i + 1) * kDiscoveryEntryBytes, kDiscoveryEntryBytes);
-    if (record[0] != kTransportTcp || record[2] != kSubsystemNvme) continue;
-    log.entries.push_back({.subsystem_nqn = get_text(record.subspan(256, 256)),
-                           .address = get_text(record.subspan(512, 256)),
-                           .port = get_text(record.subspan(32, 32)),
-                           .ipv6 = record[1] == std::byte{2},
-                           .port_id = load_le<uint16_t>(record.data() + 4),
-                           .admin_queue_size = load_le<uint16_t>(record.data() + 8)});
+    if (record[0] != kTransportTcp) continue;
+    if (record[2] != kSubsystemNvme && record[2] != kReferral) continue;
+    auto& list = record[2] == kReferral ? log.referrals : log.entries;
+    list.push_back({.subsystem_nqn = get_text(record.subspan(256, 256)),
+                    .address = get_text(record.subspan(512, 256)),
+                    .port = get_text(record.subspan(32, 32)),
+                    .ipv6 = record[1] == std::byte{2},
+                    .port_id = load_le<uint16_t>(record.data() + 4),
+                    .admin_queue_size = load_le<uint16_t>(record.data() + 8)});
   }
   return log;
 }

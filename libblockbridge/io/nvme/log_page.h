@@ -40,6 +40,7 @@ struct DiscoveryEntry {
   bool ipv6 = false;
   uint16_t port_id = 0;
   uint16_t admin_queue_size = 32;
+  bool operator==(const DiscoveryEntry&) const = default;
 };
 
 LogData encode_error_log(const std::vector<ErrorEntry>& newest_first);
@@ -54,8 +55,9 @@ LogData encode_discovery_log(uint64_t generation, const std::vector<DiscoveryEnt
 
 struct DiscoveryLog {
   uint64_t generation = 0;
-  uint64_t record_count = 0;            // as the header says
-  std::vector<DiscoveryEntry> entries;  // TCP subsystems among those that `data` holds
+  uint64_t record_count = 0;              // as the header says
+  std::vector<DiscoveryEntry> entries;    // TCP subsystems among those that `data` holds
+  std::vector<DiscoveryEntry> referrals;  // other discovery services, by TCP
 };
 Result<DiscoveryLog> decode_discovery_log(ConstBytes data);
 

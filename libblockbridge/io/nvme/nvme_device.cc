@@ -4,388 +4,326 @@
 #include <algorithm>
 
 #include "base/log.h"
+#include "base/mutant.h"
 #include "base/units.h"
 
 namespace bb::io::nvme {
 namespace {
 
 constexpr uint32_t kTransferMaxBytes = 1u << 20;
-constexpr uint32_t kRetriesMax = 8;
-constexpr uint64_t kBlocksMax = 65536;            // of one Write Zeroes
-constexpr uint64_t kRangeBlocksMax = UINT32_MAX;  // of one deallocated range
 constexpr uint64_t kZeroesBytes = 128 * KiB;
-constexpr uint64_t kBackoffFirstNs = 10 * kNsPerMs;
-constexpr uint64_t kBackoffMaxNs = 5 * kNsPerSecond;
+constexpr uint64_t kProofNs = 200 * kNsPerMs;
 
 }  // namespace
 
 NvmeDevice::NvmeDevice(Context context, NvmeOptions options, std::string uri)
     : context_(context),
       options_(std::move(options)),
+      chooser_(options_.policy),
       gate_(context.loop),
-      wake_(context.loop),
-      tasks_(context.loop) {
+      first_(context.loop),
+      proof_(context.loop) {
   info_.uri = std::move(uri);
   tick_.device = this;
   tick_.fire = [](Timer* timer) { static_cast<Tick*>(timer)->device->on_tick(); };
-  uint32_t count = uint32_t{options_.association.queue_depth} * options_.association.queues;
-  slots_ = std::vector<Slot>(count);
-  for (uint32_t i = 0; i < count; ++i) {
-    Slot& slot = slots_[i];
-    slot.device = this;
-    slot.index = i;
-    slot.done = [](HostCommand* command, Status lost) {
-      auto* self = static_cast<Slot*>(command);
+  for (const std::string& address : options_.addresses) add_path(address);
+}
+
+bool NvmeDevice::add_path(const std::string& address) {
+  bool is_known = std::any_of(paths_.begin(), paths_.end(),
+                              [&](const auto& path) { return path->address() == address; });
+  if (is_known || paths_.size() == kPathsMax || stopping_) return false;
+  NvmePath::Owner& owner = *this;
+  paths_.push_back(std::make_unique<NvmePath>(context_, options_, address, paths_.size(), owner));
+  loads_.push_back(&paths_.back()->load());
+  uint32_t more = uint32_t{options_.association.queue_depth} * options_.association.queues;
+  for (uint32_t i = 0; i < more; ++i) {
+    NvmeRequest& request = requests_.emplace_back();
+    request.device = this;
+    request.index = static_cast<uint32_t>(requests_.size() - 1);
+    request.done = [](HostCommand* command, Status lost) {
+      auto* self = static_cast<NvmeRequest*>(command);
       self->device->on_done(*self, std::move(lost));
     };
+    free_.push_back(request.index);
   }
+  waiting_.reserve(requests_.size());
+  if (opened_) paths_.back()->start();
+  return true;
 }
 
 NvmeDevice::~NvmeDevice() {
-  BB_CHECK(association_ == nullptr, "{}: destroyed without close()", info_.uri);
+  BB_CHECK(stopping_ || !opened_, "{}: destroyed without close()", info_.uri);
 }
 
+// Ready as soon as one path is; the others follow when they can.
 Task<Status> NvmeDevice::open() {
-  Status status = co_await connect();
-  if (!status.ok()) {
+  opened_ = true;
+  set_state(DeviceState::kUnavailable);
+  for (auto& path : paths_) path->start();
+  Status found = co_await find_paths();
+  if (!found.ok()) {
     set_state(DeviceState::kClosed);
-    stopping_ = true;
-    if (association_ != nullptr) co_await association_->close();
-    association_.reset();
-    co_return status.with_context(info_.uri);
+    co_await stop_paths();
+    co_return found.with_context(info_.uri);
   }
-  uuid_ = association_->name_space().uuid;
-  usable_ = true;
-  on_tick();
-  tasks_.spawn(maintain());
-  co_return Status();
+  auto failed = [this] {
+    return std::count_if(paths_.begin(), paths_.end(),
+                         [](const auto& path) { return path->failures() > 0; });
+  };
+  while (!usable() && static_cast<size_t>(failed()) < paths_.size()) {
+    first_.reset();
+    if (any_live()) {  // but nothing may go: the ANA state may yet change
+      bool in_time =
+          co_await first_.wait_until(context_.loop.now_ns() + options_.connect_timeout_ns);
+      if (!in_time) break;
+    } else {
+      co_await first_.wait();
+    }
+  }
+  if (usable()) {
+    on_tick();
+    co_return Status();
+  }
+  Status status = any_live() ? error(Code::k_unavailable, "{}", why_unusable()) : paths_[0]->why();
+  set_state(DeviceState::kClosed);
+  co_await stop_paths();
+  co_return status.with_context(info_.uri);
 }
 
-Task<Status> NvmeDevice::connect() {
-  uint64_t deadline_ns = context_.loop.now_ns() + options_.connect_timeout_ns;
-  Association::Owner* owner = this;
-  association_ = std::make_unique<Association>(context_, options_.association, owner);
-  BB_CO_TRY(co_await association_->establish_admin(deadline_ns));
-  BB_CO_TRY(co_await association_->establish_io(deadline_ns));
-  if (association_->broken()) co_return association_->why();
-  co_return describe();
+// Asks the discovery service, where there is one, and goes on listening to it. Addresses it no
+// longer names stay: they cost an attempt to connect now and then, and may come back.
+Task<Status> NvmeDevice::find_paths() {
+  if (options_.services.empty()) co_return Status();
+  watch_ = std::make_unique<DiscoveryWatch>(
+      context_,
+      DiscoveryOptions{.addresses = options_.services,
+                       .host = options_.association.host,
+                       .digests = options_.association.digests,
+                       .timeout_ns = options_.connect_timeout_ns},
+      [this](const std::vector<DiscoveryEntry>& entries) { on_discovered(entries); });
+  watch_->start();
+  co_await first_.wait_until(context_.loop.now_ns() + options_.connect_timeout_ns);
+  if (!paths_.empty()) co_return Status();
+  if (!watch_->why().ok()) co_return watch_->why();
+  co_return error(Code::k_not_found, "the discovery service names no address of {}",
+                  options_.association.subsystem_nqn);
 }
 
-// Takes over what the target says of itself; a namespace that is another one now is refused.
-Status NvmeDevice::describe() {
-  const ControllerInfo& controller = association_->controller();
-  const NamespaceInfo& ns = association_->name_space();
-  uint64_t size_bytes = ns.block_count * ns.block_bytes;
-  bool again = info_.size_bytes != 0;
-  if (again && (size_bytes != info_.size_bytes || ns.block_bytes != info_.block_size_bytes ||
-                ns.uuid != uuid_)) {
-    return error(Code::k_bad_state,
-                 "the namespace has changed: {} bytes in blocks of {}, uuid {}; it was {} in "
-                 "blocks of {}, uuid {}",
-                 size_bytes, ns.block_bytes, ns.uuid.to_string(), info_.size_bytes,
-                 info_.block_size_bytes, uuid_.to_string());
+void NvmeDevice::on_discovered(const std::vector<DiscoveryEntry>& entries) {
+  for (const DiscoveryEntry& entry : entries) {
+    if (entry.subsystem_nqn != options_.association.subsystem_nqn) continue;
+    if (add_path(address_of(entry))) {
+      log_info("{}: discovered {}", info_.uri, address_of(entry));
+    }
   }
-  if (ns.block_bytes != 512 && ns.block_bytes != 4096) {
-    return error(Code::k_not_supported, "blocks of {} bytes", ns.block_bytes);
-  }
-  info_.size_bytes = size_bytes;
-  info_.block_size_bytes = ns.block_bytes;
-  info_.physical_block_bytes = std::max(ns.physical_block_bytes, ns.block_bytes);
-  uint32_t limit = controller.transfer_max_bytes;
-  info_.transfer_max_bytes = limit == 0 ? kTransferMaxBytes : std::min(limit, kTransferMaxBytes);
-  info_.read_only = ns.read_only;
-  info_.volatile_cache = controller.volatile_cache;
-  info_.discard = (controller.optional_commands & kOncsDatasetManagement) != 0;
-  can_zero_ = (controller.optional_commands & kOncsWriteZeroes) != 0;
-  if (!can_zero_ && zeroes_.empty()) {
-    zeroes_.resize(std::min<uint64_t>(kZeroesBytes, info_.transfer_max_bytes));
-  }
-  uint32_t queues = static_cast<uint32_t>(association_->queues().size());
-  free_.clear();
-  for (uint32_t i = uint32_t{association_->queue_depth()} * queues; i-- > 0;) free_.push_back(i);
-  return {};
+  first_.set();
+}
+
+Task<void> NvmeDevice::stop_paths() {
+  stopping_ = true;
+  if (watch_ != nullptr) co_await watch_->stop();
+  for (auto& path : paths_) path->tell_to_stop();
+  for (auto& path : paths_) co_await path->stop();
+  context_.loop.disarm(tick_);
 }
 
 Task<Status> NvmeDevice::close() {
   set_state(DeviceState::kClosed);
-  if (!usable_) fail_parked(UINT64_MAX);  // otherwise they only wait for their turn
+  if (!usable()) fail_waiting();  // otherwise they only wait for their turn
   co_await gate_.close();
-  stopping_ = true;
-  if (association_ != nullptr && !usable_) {
-    association_->break_off(error(Code::k_cancelled, "{}: closed", info_.uri));
-  }
-  wake_.set();
-  co_await tasks_.join();
-  context_.loop.disarm(tick_);
+  co_await stop_paths();
   co_return Status();
 }
 
-void NvmeDevice::on_association_broken(Association& association) {
-  wake_.set();
-  if (&association != association_.get() || !usable_) return;  // not in use yet
-  usable_ = false;
-  stats_.last_error = association.why();
-  if (association.why().code() == Code::k_corrupt) ++stats_.digest_errors;  // of a header
-  if (state() == DeviceState::kClosed) return fail_parked(UINT64_MAX);
-  log_warn("{}: {} -> unavailable, reconnecting", info_.uri, association.why().text());
-  disconnected();
+bool NvmeDevice::usable() const {
+  return std::any_of(loads_.begin(), loads_.end(), [](const PathLoad* p) { return p->usable; });
 }
 
-void NvmeDevice::disconnected() {
-  uint64_t until_ns = context_.loop.now_ns() + options_.wait_ns;
-  set_state(DeviceState::kUnavailable);
-  for (IoRequest* request = parked_first_; request != nullptr; request = parked(*request).next) {
-    parked(*request).deadline_ns = until_ns;
+bool NvmeDevice::any_live() const {
+  return std::any_of(paths_.begin(), paths_.end(), [](const auto& path) { return path->live(); });
+}
+
+// How long a request waits for a path while none is usable.
+uint64_t NvmeDevice::patience_ns() const {
+  uint64_t longest_ns = options_.wait_ns;
+  for (const auto& path : paths_) {
+    if (path->in_transition()) longest_ns = std::max(longest_ns, path->ana_transition_ns());
   }
-  if (options_.wait_ns == 0) fail_parked(UINT64_MAX);
+  return longest_ns;
 }
 
-Task<void> NvmeDevice::maintain() {
-  while (!stopping_) {
-    uint64_t keep_alive_ns = options_.association.keep_alive_ns;
-    while (usable_ && !stopping_) {
-      uint64_t pause_ns = keep_alive_ns == 0 ? 3600 * kNsPerSecond : keep_alive_ns / 2;
-      bool woken = co_await wake_.wait_until(context_.loop.now_ns() + pause_ns);
-      wake_.reset();
-      if (woken || keep_alive_ns == 0 || !usable_ || stopping_) continue;
-      Status kept = co_await association_->keep_alive(context_.loop.now_ns() + keep_alive_ns);
-      if (!kept.ok()) association_->break_off(kept.with_context("keep alive"));
-    }
-    usable_ = false;
-    co_await association_->close();
-    association_.reset();
-    bool back = co_await reconnect();
-    if (!back) break;
+std::string NvmeDevice::why_unusable() const {
+  for (const auto& path : paths_) {
+    if (!path->live()) continue;
+    return fmt::format("no path may be used: {} is {}", path->address(),
+                       ana_state_name(path->ana()));
   }
-  if (association_ != nullptr) {
-    usable_ = false;
-    co_await association_->close();
-    association_.reset();
+  return stats_.last_error.ok() ? "not connected" : stats_.last_error.text();
+}
+
+// Every path must lead to the same namespace: of the same subsystem, under the same name, with the
+// same blocks. It may have grown.
+Status NvmeDevice::identify(const NvmePath& path) const {
+  const NamespaceInfo& ns = path.name_space();
+  uint64_t size_bytes = ns.block_count * ns.block_bytes;
+  if (ns.block_bytes != 512 && ns.block_bytes != 4096) {
+    return error(Code::k_not_supported, "blocks of {} bytes", ns.block_bytes);
   }
-}
-
-// With back-off and jitter, until it works or the device is closed: -> false.
-Task<bool> NvmeDevice::reconnect() {
-  uint64_t backoff_ns = kBackoffFirstNs;
-  for (;;) {
-    uint64_t jittered_ns = backoff_ns / 2 + context_.loop.prng().below(backoff_ns);
-    wake_.reset();
-    if (stopping_) co_return false;
-    uint64_t until_ns = context_.loop.now_ns() + jittered_ns;
-    while (!stopping_ && co_await wake_.wait_until(until_ns)) wake_.reset();
-    if (stopping_) co_return false;
-    Status status = co_await connect();
-    if (stopping_) co_return false;  // maintain() closes what there is
-    if (status.ok()) break;
-    ++stats_.connect_failures;
-    if (stats_.last_error.text() != status.text()) {
-      log_warn("{}: cannot reconnect: {} -> trying again", info_.uri, status.text());
-    }
-    stats_.last_error = status;
-    co_await association_->close();
-    association_.reset();
-    backoff_ns = std::min(2 * backoff_ns, kBackoffMaxNs);
+  if (!known_) return {};
+  // Growth comes with an event of a path in use, or while there is none; else it is another one.
+  bool grown = size_bytes > info_.size_bytes && !path.live() && any_live();
+  if (size_bytes < info_.size_bytes || grown || ns.block_bytes != info_.block_size_bytes ||
+      ns.uuid != uuid_) {
+    return error(Code::k_bad_state,
+                 "{}: the namespace is another one, or has changed: {} bytes in blocks of {}, "
+                 "uuid {}; it was {} in blocks of {}, uuid {} -> this path is refused",
+                 path.address(), size_bytes, ns.block_bytes, ns.uuid.to_string(), info_.size_bytes,
+                 info_.block_size_bytes, uuid_.to_string());
   }
-  usable_ = true;
-  ++stats_.reconnects;
-  raise_incarnation();
-  log_info("{}: connected again -> incarnation {}", info_.uri, incarnation());
-  if (state() != DeviceState::kClosed) set_state(DeviceState::kReady);
-  start_parked();
-  co_return true;
+  std::string subsystem = path.controller().serial + " " + path.controller().model;
+  if (single() || subsystem == subsystem_) return {};
+  return error(Code::k_bad_state,
+               "{}: another subsystem answers: serial and model {}; the other paths lead to {} -> "
+               "this path is refused",
+               path.address(), subsystem, subsystem_);
 }
 
-Status NvmeDevice::unavailable(const IoRequest& request) const {
-  return error(Code::k_unavailable, "{}: {} of {} bytes at {}: {}", info_.uri,
-               io_op_name(request.op), request.length_bytes, request.offset_bytes,
-               stats_.last_error.ok() ? "not connected" : stats_.last_error.text());
-}
-
-void NvmeDevice::do_submit(IoRequest& request) {
-  bool entered = gate_.enter();
-  BB_CHECK(entered, "{}: used while closing", info_.uri);
-  if (request.op == IoOp::kDiscard && !info_.discard) {
-    request.done(&request,
-                 error(Code::k_not_supported, "{}: the target cannot discard", info_.uri));
-    gate_.leave();
-    return;
+void NvmeDevice::take_shape(const NvmePath& path) {
+  const ControllerInfo& controller = path.controller();
+  const NamespaceInfo& ns = path.name_space();
+  info_.size_bytes = ns.block_count * ns.block_bytes;
+  info_.block_size_bytes = ns.block_bytes;
+  info_.physical_block_bytes = std::max(ns.physical_block_bytes, ns.block_bytes);
+  uint32_t limit = controller.transfer_max_bytes;
+  limit = limit == 0 ? kTransferMaxBytes : std::min(limit, kTransferMaxBytes);
+  // Once known, limits only tighten: what was allowed to be submitted must be doable on each path.
+  bool again = known_;
+  info_.transfer_max_bytes = again && !single() ? std::min(info_.transfer_max_bytes, limit) : limit;
+  info_.read_only = ns.read_only;
+  info_.volatile_cache = controller.volatile_cache || (again && info_.volatile_cache);
+  bool discard = (controller.optional_commands & kOncsDatasetManagement) != 0;
+  bool can_zero = (controller.optional_commands & kOncsWriteZeroes) != 0;
+  info_.discard = discard && (!again || info_.discard);
+  shape_.nsid = options_.association.nsid;
+  shape_.block_bytes = ns.block_bytes;
+  shape_.can_zero = can_zero && (!again || shape_.can_zero);
+  shape_.zeroes = &zeroes_;
+  if (!shape_.can_zero && zeroes_.empty()) {
+    zeroes_.resize(std::min<uint64_t>(kZeroesBytes, info_.transfer_max_bytes));
   }
-  if (usable_ && !free_.empty() && parked_first_ == nullptr) return start(request);
-  if (!usable_ && options_.wait_ns == 0) {
-    Status status = unavailable(request);
-    count(request, status);
-    request.done(&request, std::move(status));
-    gate_.leave();
-    return;
+  uuid_ = ns.uuid;
+  subsystem_ = controller.serial + " " + controller.model;
+  known_ = true;
+}
+
+Status NvmeDevice::accept(const NvmePath& path) {
+  BB_TRY(identify(path));
+  uint64_t before_bytes = info_.size_bytes;
+  uint32_t limit = path.controller().transfer_max_bytes;
+  bool again = known_;
+  if (again && !single() && limit != 0 && info_.transfer_max_bytes > limit) {
+    return error(Code::k_not_supported,
+                 "{}: takes transfers of {} bytes, the other paths {} -> this path is refused",
+                 path.address(), limit, info_.transfer_max_bytes);
   }
-  park(request);
-}
-
-void NvmeDevice::park(IoRequest& request) {
-  uint64_t deadline_ns = usable_ ? 0 : context_.loop.now_ns() + options_.wait_ns;
-  new (request.scratch) Parked{.next = nullptr, .deadline_ns = deadline_ns};
-  (parked_last_ == nullptr ? parked_first_ : parked(*parked_last_).next) = &request;
-  parked_last_ = &request;
-}
-
-IoRequest* NvmeDevice::unpark() {
-  IoRequest* request = parked_first_;
-  parked_first_ = parked(*request).next;
-  if (parked_first_ == nullptr) parked_last_ = nullptr;
-  return request;
-}
-
-void NvmeDevice::fail_parked(uint64_t until_ns) {
-  while (parked_first_ != nullptr && parked(*parked_first_).deadline_ns <= until_ns) {
-    IoRequest* request = unpark();
-    Status status = unavailable(*request);
-    count(*request, status);
-    request->done(request, std::move(status));
-    gate_.leave();
+  take_shape(path);
+  if (again && info_.size_bytes != before_bytes) {
+    log_info("{}: has grown from {} to {} bytes", info_.uri, before_bytes, info_.size_bytes);
   }
+  return {};
 }
 
-void NvmeDevice::start_parked() {
-  while (usable_ && parked_first_ != nullptr && !free_.empty()) start(*unpark());
+Status NvmeDevice::on_namespace_changed(NvmePath& path) { return accept(path); }
+
+Task<Status> NvmeDevice::on_path_connected(NvmePath* path) {
+  BB_CO_TRY(accept(*path));
+  uint64_t since_ns = context_.loop.now_ns();
+  bool another = co_await goes_on(path, since_ns);
+  path->set_begins_anew(!another);
+  co_return Status();
 }
 
-void NvmeDevice::start(IoRequest& request) {
-  Slot& slot = slots_[free_.back()];
-  free_.pop_back();
-  slot.request = &request;
-  slot.retries = 0;
-  slot.moved_bytes = 0;
-  slot.deadline_ns = context_.loop.now_ns() + options_.io_timeout_ns;
-  issue(slot);
-}
-
-void NvmeDevice::issue(Slot& slot) {
-  auto& queues = association_->queues();
-  if (queues.empty()) {  // between two associations; nothing is issued there
-    on_done(slot, error(Code::k_unavailable, "not connected"));
-    return;
+// Writes that completed but were not flushed may be lost when the whole subsystem was (power), and
+// then every association with it was. Another path proves the contrary by answering, now that the
+// new one stands, what it is asked from now on; that it seems to be there proves nothing.
+Task<bool> NvmeDevice::goes_on(const NvmePath* besides, uint64_t since_ns) {
+  if (BB_MUTANT(kTrustAnyPath)) co_return served_&& any_live();
+  for (auto& other : paths_) {
+    if (other.get() != besides && other->live()) other->prove_alive();
   }
-  build(slot);
-  queues[slot.index % queues.size()]->submit(slot);
-}
-
-void NvmeDevice::build(Slot& slot) {
-  const IoRequest& request = *slot.request;
-  uint64_t left = request.length_bytes - slot.moved_bytes;
-  uint64_t block = info_.block_size_bytes;
-  uint64_t first = (request.offset_bytes + slot.moved_bytes) / block;
-  slot.sqe = Sqe();
-  slot.sqe.nsid = options_.association.nsid;
-  slot.iov = request.iov;
-  slot.iov_count = request.iov_count;
-  slot.length_bytes = 0;
-  slot.to_controller = request.op != IoOp::kRead;
-  slot.step_bytes = left;
-  IoOpcode opcode = IoOpcode::kFlush;
-  uint32_t flags = request.fua ? kForceUnitAccess : 0;
-  switch (request.op) {
-    case IoOp::kRead:
-    case IoOp::kWrite:
-      opcode = request.op == IoOp::kRead ? IoOpcode::kRead : IoOpcode::kWrite;
-      if (request.op == IoOp::kRead) flags = 0;
-      slot.length_bytes = static_cast<uint32_t>(left);
-      break;
-    case IoOp::kFlush:
-      break;
-    case IoOp::kWriteZeroes:
-      opcode = can_zero_ ? IoOpcode::kWriteZeroes : IoOpcode::kWrite;
-      slot.step_bytes = std::min(left, can_zero_ ? kBlocksMax * block : zeroes_.size());
-      if (can_zero_ && request.may_discard) flags |= kDeallocate;
-      if (!can_zero_) {
-        slot.length_bytes = static_cast<uint32_t>(slot.step_bytes);
-        zeroes_iov_ = {.iov_base = zeroes_.data(), .iov_len = zeroes_.size()};
-        slot.iov = &zeroes_iov_;
-        slot.iov_count = 1;
-      }
-      break;
-    case IoOp::kDiscard:
-      opcode = IoOpcode::kDatasetManagement;
-      slot.step_bytes = std::min(left, kRangeBlocksMax * block);
-      store_le<uint32_t>(slot.range, 0);
-      store_le<uint32_t>(slot.range + 4, static_cast<uint32_t>(slot.step_bytes / block));
-      store_le<uint64_t>(slot.range + 8, first);
-      slot.range_iov = {.iov_base = slot.range, .iov_len = sizeof slot.range};
-      slot.iov = &slot.range_iov;
-      slot.iov_count = 1;
-      slot.length_bytes = sizeof slot.range;
-      slot.sqe.cdw11 = kDsmDeallocate;  // cdw10: one range, 0's based
-      break;
+  uint64_t until_ns = since_ns + kProofNs;
+  ++proving_;
+  bool proved = false;
+  while (any_live() && !proved) {
+    proof_.reset();
+    bool woken = co_await proof_.wait_until(until_ns);
+    proved = std::any_of(paths_.begin(), paths_.end(), [&](const auto& other) {
+      return other->live() && other->last_answer_ns() >= since_ns;
+    });
+    if (!woken) break;
   }
-  slot.sqe.opcode = static_cast<uint8_t>(opcode);
-  if (request.op == IoOp::kFlush || request.op == IoOp::kDiscard) return;
-  slot.sqe.cdw10 = static_cast<uint32_t>(first);
-  slot.sqe.cdw11 = static_cast<uint32_t>(first >> 32);
-  slot.sqe.cdw12 = static_cast<uint32_t>(slot.step_bytes / block - 1) | flags;
+  --proving_;
+  co_return proved;
 }
 
-void NvmeDevice::on_done(Slot& slot, Status lost) {
-  const IoRequest& request = *slot.request;
-  auto failed = [&](Code code, std::string_view why) {
-    return error(code, "{}: {} of {} bytes at {}: {}", info_.uri, io_op_name(request.op),
-                 request.length_bytes, request.offset_bytes, why);
-  };
-  if (!lost.ok()) return finish(slot, failed(Code::k_unavailable, lost.text()));
-  NvmeStatus status = slot.cqe.status;
-  bool damaged = slot.digest_error || plain_status(status) == NvmeStatus::kTransientTransportError;
-  if (damaged) {
-    ++stats_.digest_errors;
-    if (slot.retries++ < kRetriesMax) {
-      ++stats_.retries;
-      return issue(slot);
-    }
-    return finish(slot, failed(Code::k_io_error,
-                               fmt::format("data damaged on the way {} times", slot.retries)));
+void NvmeDevice::on_path_live(NvmePath& path) {
+  if (path.begins_anew() && served_) raise_incarnation();
+  served_ = true;
+  if (path.connects() > 1) {
+    ++stats_.reconnects;
+    log_info("{}: {} connected again -> incarnation {}", info_.uri, path.address(), incarnation());
   }
-  if (plain_status(status) != NvmeStatus::kSuccess) {
-    return finish(slot, failed(code_of(status), nvme_status_text(status)));
+  settle(path);
+  note_usable();
+}
+
+void NvmeDevice::note_usable() {
+  first_.set();
+  if (!usable()) {
+    if (state() == DeviceState::kReady) set_state(DeviceState::kUnavailable);
+    uint64_t patience = patience_ns();
+    if (patience == 0 || state() == DeviceState::kClosed) return fail_waiting();
+    return limit_waiting(patience);
   }
-  slot.moved_bytes += slot.step_bytes;
-  if (slot.moved_bytes < request.length_bytes) return issue(slot);
-  finish(slot, Status());
+  if (state() == DeviceState::kUnavailable) set_state(DeviceState::kReady);
+  resume();
 }
 
-void NvmeDevice::finish(Slot& slot, Status status) {
-  IoRequest& request = *slot.request;
-  slot.request = nullptr;
-  free_.push_back(slot.index);
-  count(request, status);
-  start_parked();
-  request.done(&request, std::move(status));
-  gate_.leave();
-}
-
-void NvmeDevice::count(const IoRequest& request, const Status& status) {
-  bool reads = request.op == IoOp::kRead;
-  ++(reads ? stats_.reads : request.op == IoOp::kWrite ? stats_.writes : stats_.others);
-  if (!status.ok()) ++stats_.failures;
-}
-
-// Coarse on purpose: one timer for all commands, not one each.
-void NvmeDevice::on_tick() {
-  uint64_t now_ns = context_.loop.now_ns();
-  if (usable_) {
-    for (auto& queue : association_->queues()) queue->check_deadlines(now_ns);
-  } else if (options_.wait_ns > 0) {
-    fail_parked(now_ns);
+void NvmeDevice::on_path_lost(NvmePath& path) {
+  stats_.last_error = path.why();
+  if (path.why().code() == Code::k_corrupt) ++stats_.digest_errors;  // of a header
+  if (state() != DeviceState::kClosed) {
+    log_warn("{}: {} -> {}, reconnecting", info_.uri, path.why().text(),
+             any_live() ? "by other paths" : "unavailable");
   }
-  if (stopping_) return;
-  uint64_t shortest_ns = options_.io_timeout_ns;
-  if (options_.wait_ns > 0) shortest_ns = std::min(shortest_ns, options_.wait_ns);
-  uint64_t pause_ns = std::clamp(shortest_ns / 8, 5 * kNsPerMs, kNsPerSecond);
-  context_.loop.arm(tick_, now_ns + pause_ns);
+  proof_.set();
+  note_usable();
 }
 
-Task<Result<std::unique_ptr<Device>>> open_nvme_device(Context context, Uri uri, std::string text) {
-  auto options = parse_nvme_options(std::move(uri), context.loop.prng());
-  if (!options.ok()) co_return options.status();
-  auto device = std::make_unique<NvmeDevice>(context, std::move(options).value(), std::move(text));
-  BB_CO_TRY(co_await device->open());
-  co_return std::unique_ptr<Device>(std::move(device));
+void NvmeDevice::on_path_failed(NvmePath& path) {
+  ++stats_.connect_failures;
+  stats_.last_error = path.why();
+  first_.set();
+}
+
+void NvmeDevice::on_path_answered(NvmePath& /*path*/) { proof_.set(); }
+
+void NvmeDevice::on_path_changed(NvmePath& /*path*/) { note_usable(); }
+
+std::vector<PathInfo> NvmeDevice::paths() const {
+  std::vector<PathInfo> all;
+  for (const auto& path : paths_) {
+    all.push_back({.address = path->address(),
+                   .state = std::string(path_state_name(*path)),
+                   .access = std::string(path->live() ? ana_state_name(path->ana()) : ""),
+                   .in_flight = path->load().in_flight,
+                   .latency_ns = path->load().latency_ns,
+                   .connects = path->connects(),
+                   .failures = path->failures(),
+                   .detail = path->live() ? "" : path->why().text()});
+  }
+  return all;
 }
 
 }  // namespace bb::io::nvme

@@ -1,26 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <deque>
+#include <memory>
 #include <string>
 #include <vector>
 
-#include "base/uri.h"
 #include "io/device.h"
-#include "io/nvme/association.h"
+#include "io/device_paths.h"
+#include "io/nvme/discover.h"
+#include "io/nvme/nvme_options.h"
+#include "io/nvme/nvme_path.h"
+#include "io/nvme/nvme_request.h"
+#include "io/nvme/unsettled.h"
 #include "io/sync.h"
 
 namespace bb::io::nvme {
-
-struct NvmeOptions {
-  AssociationOptions association;
-  uint64_t io_timeout_ns = 0;
-  uint64_t connect_timeout_ns = 0;
-  uint64_t wait_ns = 0;
-};
-// nvme-tcp://host:4420/NQN?nsid=1&hostnqn=…&hostid=UUID&digest=on|header|data|off&queue_depth=128
-// &queues=1&io_timeout=30s&connect_timeout=5s&keep_alive=5s&wait=0. `prng` makes a host id when
-// none is given.
-Result<NvmeOptions> parse_nvme_options(Uri uri, Prng& prng);
 
 struct NvmeStats {
   uint64_t reads = 0;
@@ -28,90 +23,116 @@ struct NvmeStats {
   uint64_t others = 0;         // flush, discard, write zeroes
   uint64_t failures = 0;       // of those, how many failed
   uint64_t retries = 0;        // commands sent again after damage on the way
+  uint64_t moves = 0;          // commands sent again by another path
   uint64_t digest_errors = 0;  // damaged headers or data, seen here or reported by the target
-  uint64_t reconnects = 0;
+  uint64_t reconnects = 0;     // of any path
   uint64_t connect_failures = 0;
   Status last_error;  // why the last connection ended or could not be made
 };
 
-// A namespace of an NVMe/TCP target. When the connection ends, everything in flight fails with
-// UNAVAILABLE and the device is kUnavailable; it reconnects by itself, with back-off, raises its
-// incarnation and is kReady again. New I/O meanwhile fails at once, or, with wait=, is kept so
-// long. Commands damaged on the way (digests) are sent again: overlapping I/O in flight has no
-// order, so doing one twice is not seen.
-class NvmeDevice final : public Device, private Association::Owner {
+// A namespace of an NVMe/TCP target, by one or several paths. It is kReady while one of them is
+// usable. docs/decisions/010 says which commands go again when a path is lost with them; in short:
+// a write without an answer waits until the lost association can no longer execute it. When all
+// paths are lost, everything in flight fails with UNAVAILABLE (or, with wait=, waits so long), and
+// the device comes back with a raised incarnation.
+class NvmeDevice final : public Device, public DevicePaths, private NvmePath::Owner {
  public:
   NvmeDevice(Context context, NvmeOptions options, std::string uri);
   ~NvmeDevice() override;
 
   Task<Status> open();  // once, before all else; close() also after an error
+  // One more address of the same subsystem. False: known already, or there are kPathsMax.
+  bool add_path(const std::string& address);
   Task<Status> close() override;
   const NvmeStats& stats() const { return stats_; }
+  const std::vector<std::unique_ptr<NvmePath>>& nvme_paths() const { return paths_; }
+  size_t unsettled() const { return unsettled_.size() + held_; }
+  std::vector<PathInfo> paths() const override;
 
  protected:
   void do_submit(IoRequest& request) override;
 
  private:
-  struct Slot : HostCommand {
-    NvmeDevice* device = nullptr;
-    IoRequest* request = nullptr;
-    uint32_t index = 0;
-    uint32_t retries = 0;
-    uint64_t moved_bytes = 0;  // write zeroes and discard go in several commands
-    uint64_t step_bytes = 0;
-    std::byte range[kDsmRangeBytes];
-    iovec range_iov{};
-  };
-  // A request that waits for a slot or for the connection keeps its place in its own scratch.
-  struct Parked {
-    IoRequest* next = nullptr;
-    uint64_t deadline_ns = 0;
-  };
-  static Parked& parked(IoRequest& request) { return *reinterpret_cast<Parked*>(request.scratch); }
   struct Tick : Timer {
     NvmeDevice* device = nullptr;
   };
 
-  void on_association_broken(Association& association) override;
-  Task<Status> connect();
-  Status describe();
-  Task<void> maintain();
-  Task<bool> reconnect();
-  void disconnected();
+  // Paths (nvme_device.cc).
+  Task<Status> on_path_connected(NvmePath* path) override;
+  void on_path_live(NvmePath& path) override;
+  void on_path_lost(NvmePath& path) override;
+  void on_path_failed(NvmePath& path) override;
+  void on_path_answered(NvmePath& path) override;
+  void on_path_changed(NvmePath& path) override;
+  Status on_namespace_changed(NvmePath& path) override;
+  Status identify(const NvmePath& path) const;
+  Status accept(const NvmePath& path);
+  void take_shape(const NvmePath& path);
+  Task<Status> find_paths();
+  void on_discovered(const std::vector<DiscoveryEntry>& entries);
+  Task<void> stop_paths();
+  bool usable() const;
+  bool single() const { return paths_.size() == 1 && watch_ == nullptr; }
+  bool any_live() const;
+  uint64_t patience_ns() const;
+  std::string why_unusable() const;
+  void note_usable();
+  Task<bool> goes_on(const NvmePath* besides, uint64_t since_ns);
+  void settle(const NvmePath& path);
 
-  void park(IoRequest& request);
-  IoRequest* unpark();
-  void fail_parked(uint64_t until_ns);
-  void start_parked();
+  // Requests (nvme_io.cc).
   void start(IoRequest& request);
-  void issue(Slot& slot);
-  void build(Slot& slot);
-  void on_done(Slot& slot, Status lost);
-  void finish(Slot& slot, Status status);
+  void resume();
+  bool issue(NvmeRequest& request, uint64_t now_ns);
+  void move(NvmeRequest& request);
+  void hold(NvmeRequest& request);
+  void on_done(NvmeRequest& request, Status lost);
+  void go_elsewhere(NvmeRequest& request, const Status& lost);
+  void path_refused(NvmeRequest& request);
+  void fail_answered(NvmeRequest& request);
+  void finish(NvmeRequest& request, Status status);
+  void fail(NvmeRequest& request, Code code, std::string_view why);
+  void refuse(IoRequest& request, Code code, std::string_view why);
   void count(const IoRequest& request, const Status& status);
+  void fail_waiting();
+  void limit_waiting(uint64_t patience_ns);
+  void release_barred();
   void on_tick();
-  Status unavailable(const IoRequest& request) const;
+  void check_deadline(NvmeRequest& request, uint64_t now_ns);
+  Status describe(const IoRequest& request, Code code, std::string_view why) const;
 
   Context context_;
   NvmeOptions options_;
-  std::unique_ptr<Association> association_;
-  bool usable_ = false;  // connected and described: commands may go
+  std::vector<std::unique_ptr<NvmePath>> paths_;
+  std::vector<PathLoad*> loads_;
+  PathChooser chooser_;
+  bool opened_ = false;
+  bool known_ = false;  // what the namespace is
   bool stopping_ = false;
-  bool can_zero_ = false;
+  bool served_ = false;    // some path has been live
+  uint32_t proving_ = 0;   // who waits for an answer of any path
+  std::string subsystem_;  // serial and model
   Uuid uuid_;
-  std::vector<Slot> slots_;
-  std::vector<uint32_t> free_;
-  IoRequest* parked_first_ = nullptr;
-  IoRequest* parked_last_ = nullptr;
+  NamespaceShape shape_;
   std::vector<std::byte> zeroes_;  // for targets without Write Zeroes
-  iovec zeroes_iov_{};
+  std::deque<NvmeRequest> requests_;
+  std::vector<uint32_t> free_;
+  std::vector<uint32_t> waiting_;  // requests to be issued (again), in order
+  uint32_t held_ = 0;
+  Unsettled unsettled_;
+  RequestList parked_;  // no room, or no path
+  RequestList barred_;  // they overlap what is unsettled
   Tick tick_;
   Gate gate_;
-  Event wake_;
-  TaskGroup tasks_;
+  Event first_;  // a path is live, or one has failed
+  Event proof_;  // a path has answered, or is lost
   NvmeStats stats_;
+  std::unique_ptr<DiscoveryWatch> watch_;  // nvme-tcp+discover: where addresses come from
 };
 
+// nvme-tcp:, and nvme-tcp+discover://host:8009/NQN, which asks the discovery service for all
+// addresses of the subsystem, and goes on doing so.
 Task<Result<std::unique_ptr<Device>>> open_nvme_device(Context context, Uri uri, std::string text);
+Task<Result<std::unique_ptr<Device>>> open_discovered(Context context, Uri uri, std::string text);
 
 }  // namespace bb::io::nvme

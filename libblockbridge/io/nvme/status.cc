@@ -52,6 +52,12 @@ constexpr Row kRows[] = {
     {NvmeStatus::kUnrecoveredReadError, Code::k_io_error, "unrecovered read error"},
     {NvmeStatus::kGuardCheckError, Code::k_corrupt, "end-to-end guard check error"},
     {NvmeStatus::kCompareFailure, Code::k_io_error, "compare failure"},
+    {NvmeStatus::kInternalPathError, Code::k_unavailable, "internal path error"},
+    {NvmeStatus::kAnaPersistentLoss, Code::k_unavailable, "ANA: persistent loss"},
+    {NvmeStatus::kAnaInaccessible, Code::k_unavailable, "ANA: inaccessible"},
+    {NvmeStatus::kAnaTransition, Code::k_unavailable, "ANA: in transition"},
+    {NvmeStatus::kControllerPathError, Code::k_unavailable, "controller pathing error"},
+    {NvmeStatus::kHostPathError, Code::k_unavailable, "host pathing error"},
 };
 
 const Row* row_of(NvmeStatus status) {
@@ -106,8 +112,7 @@ NvmeStatus nvme_status_of(Code code, bool reads) {
 Code code_of(NvmeStatus status) {
   const Row* row = row_of(status);
   if (row != nullptr) return row->code;
-  bool path_related = (static_cast<uint16_t>(status) & 0x700) == 0x300;
-  return path_related ? Code::k_unavailable : Code::k_io_error;
+  return path_related(status) ? Code::k_unavailable : Code::k_io_error;
 }
 
 }  // namespace bb::io::nvme

@@ -48,6 +48,12 @@ enum class NvmeStatus : uint16_t {
   kUnrecoveredReadError = 0x281,
   kGuardCheckError = 0x282,
   kCompareFailure = 0x285,
+  kInternalPathError = 0x300,
+  kAnaPersistentLoss = 0x301,
+  kAnaInaccessible = 0x302,
+  kAnaTransition = 0x303,
+  kControllerPathError = 0x360,
+  kHostPathError = 0x370,
 };
 
 inline constexpr uint16_t kDoNotRetry = 0x4000;
@@ -62,6 +68,11 @@ constexpr NvmeStatus plain_status(NvmeStatus status) {
 }
 constexpr bool may_retry(NvmeStatus status) {
   return (static_cast<uint16_t>(status) & kDoNotRetry) == 0;
+}
+
+// The path is at fault, not the command: another controller may well do it.
+constexpr bool path_related(NvmeStatus status) {
+  return (static_cast<uint16_t>(status) & 0x700) == 0x300;
 }
 
 // "LBA out of range (0x080)".
