@@ -32,7 +32,7 @@ class GuestError(Exception):
 class Machine:
     def __init__(self, kernel, initramfs, memory_mib=768, processors=2, forward=None, append="",
                  devices=()):  # fmt: skip
-        """forward: (host port, guest port) to let the host's loopback into the guest.
+        """forward: (host port, guest port), or several, to let the host's loopback into the guest.
 
         devices: further arguments of QEMU, such as emulated drives.
         """
@@ -42,8 +42,9 @@ class Machine:
         self.received, self.jobs = b"", 0
         started = time.monotonic()
         network = f"user,id=net,ipv6=off,restrict=off,net={NETWORK},host={HOST_ADDRESS}"
-        if forward:
-            network += f",hostfwd=tcp:127.0.0.1:{forward[0]}-:{forward[1]}"
+        pairs = [forward] if isinstance(forward, tuple) else forward or []
+        for host_port, guest_port in pairs:
+            network += f",hostfwd=tcp:127.0.0.1:{host_port}-:{guest_port}"
         with open(self.folder / "qemu.log", "wb") as log:
             self.process = subprocess.Popen(
                 self._command(kernel, initramfs, memory_mib, processors, network, append)
