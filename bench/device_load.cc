@@ -129,8 +129,10 @@ int main(int argc, char** argv) {
   app.add_option("--depth", options.depth);
   app.add_option("--block-bytes", options.block_bytes);
   app.add_option("--seconds", options.seconds);
+  std::string engine = "auto";
+  app.add_option("--engine", engine)->check(CLI::IsMember({"auto", "io_uring", "epoll"}));
   CLI11_PARSE(app, argc, argv);
-  auto runtime = Runtime::create(false);
+  auto runtime = Runtime::create(false, *parse_engine(engine));
   if (!runtime.ok()) return 1;
   Status status = (*runtime)->reactor().block_on(run((*runtime)->context(), &options));
   if (!status.ok()) std::fprintf(stderr, "device_load: %s\n", status.to_string().c_str());

@@ -152,16 +152,22 @@ def start(args, build):
         return lambda op, depth: [build / "bench/nbd_load", "--port", port, "--name", name,
                                   "--op", op, "--depth", depth, *seconds]  # fmt: skip
 
-    def nvme(digest, block):
-        uri = f"nvme-tcp://127.0.0.1:{nvme_port}/{NQN}?digest={digest}"
+    def nvme(port, digest, block, engine="io_uring"):
+        uri = f"nvme-tcp://127.0.0.1:{port}/{NQN}?digest={digest}"
         return lambda op, depth: [build / "bench/device_load", "--device", uri, "--op", op,
-                                  "--block-bytes", block, "--depth", depth, *seconds]  # fmt: skip
+                                  "--block-bytes", block, "--depth", depth, "--engine", engine,
+                                  *seconds]  # fmt: skip
 
+    other = Server("bb-serve, epoll", [*serve, "--nvme-tcp", "127.0.0.1:0", "--engine", "epoll"],
+                   args.nice, pattern="nvme-tcp")  # fmt: skip
+    servers.append(other)
     for kind, block in (("nvme", BLOCK), ("large", LARGE)):
         if kind not in args.only:
             continue
         for digest in ("on", "off"):
-            add(nvme_name(digest, block), ours, nvme(digest, block))
+            add(nvme_name(digest, block), ours, nvme(nvme_port, digest, block))
+            add(epoll_name(digest, block), other,
+                nvme(other.ports[0], digest, block, "epoll"))
             for op in ("read", "write"):
                 for spin in (False, True):
                     raw = Raw(build, op, digest, block, spin, args)
@@ -188,6 +194,10 @@ def start(args, build):
     return pairs, servers
 
 
+def epoll_name(digest, block):
+    return f"{nvme_name(digest, block)}, epoll"
+
+
 def print_share(medians, op, digest, block):
     ours = medians.get(nvme_name(digest, block))
     if ours is None:
@@ -198,6 +208,8 @@ def print_share(medians, op, digest, block):
         shares.append(f"{ours['iops'] / raw['iops']:.0%} of the IOPS, {ours['p50_us'] / raw['p50_us']:.2f} x "
                       f"the p50 of {'spinning' if spin else 'sleeping'} sockets")  # fmt: skip
     print(f"{nvme_name(digest, block)}: {'; '.join(shares)}")
+    share = medians[epoll_name(digest, block)]["iops"] / ours["iops"]
+    print(f"{epoll_name(digest, block)}, at both ends: {share:.0%} of io_uring's IOPS")
 
 
 def table(results, op, depth):

@@ -230,8 +230,14 @@ void bind_io(py::module_& m) {
 }
 
 void bind_objects(py::module_& m) {
+  py::enum_<bb_engine>(m, "Engine")
+      .value("auto", BB_ENGINE_AUTO)
+      .value("io_uring", BB_ENGINE_IO_URING)
+      .value("epoll", BB_ENGINE_EPOLL);
   py::class_<PyRuntime>(m, "Runtime")
-      .def(py::init([] { return std::make_unique<PyRuntime>(bb::Runtime()); }))
+      .def(py::init(
+          [](bb_engine engine) { return std::make_unique<PyRuntime>(bb::Runtime(false, engine)); }))
+      .def("engine", [](PyRuntime& self) { return self.get().engine(); })
       .def("close", &PyRuntime::close);
   py::class_<PyDevice>(m, "Device")
       .def(py::init([](PyRuntime& runtime, const std::string& uri) {

@@ -48,15 +48,21 @@ class Owner {
 
 class Runtime : public Owner<bb_runtime> {
  public:
-  explicit Runtime(bool host_driven = false) {
+  explicit Runtime(bool host_driven = false, bb_engine engine = BB_ENGINE_AUTO) {
     bb_runtime_options options = BB_RUNTIME_OPTIONS_INIT;
     options.host_driven = host_driven ? 1 : 0;
+    options.engine = engine;
     check(bb_runtime_open(&options, &handle_));
   }
   Runtime(Runtime&&) noexcept = default;
   ~Runtime() { bb_runtime_close(&handle_); }
   void close() { check(bb_runtime_close(&handle_)); }
 
+  bb_engine engine() const {
+    bb_engine engine = BB_ENGINE_AUTO;
+    check(bb_runtime_engine(handle_, &engine));
+    return engine;
+  }
   int fd() const {
     int fd = -1;
     check(bb_runtime_fd(handle_, &fd));

@@ -78,15 +78,28 @@ typedef void (*bb_done)(void* arg, int code, const char* text);
 
 typedef struct bb_runtime bb_runtime;
 
+/* What asks the kernel. Both do the same but for ublk, which needs io_uring; epoll, with at most 16
+ * threads for files, is for machines and sandboxes that refuse io_uring. Since 0.1. */
+typedef enum bb_engine {
+  BB_ENGINE_AUTO = 0, /* io_uring; epoll where that is refused, with a warning in the log */
+  BB_ENGINE_IO_URING = 1,
+  BB_ENGINE_EPOLL = 2
+} bb_engine;
+
 typedef struct bb_runtime_options {
   uint32_t struct_size;
   uint32_t host_driven; /* 0: own thread; 1: the caller's event loop drives bb_runtime_poll() */
+  uint32_t engine;      /* a bb_engine; 0: BB_ENGINE_AUTO */
 } bb_runtime_options;
-#define BB_RUNTIME_OPTIONS_INIT {sizeof(bb_runtime_options), 0}
+#define BB_RUNTIME_OPTIONS_INIT {sizeof(bb_runtime_options), 0, BB_ENGINE_AUTO}
 
-/* Opens a runtime; `options` may be NULL. Errors: BB_NOT_SUPPORTED (io_uring refused),
- * BB_INVALID_ARGUMENT. Since 0.1. */
+/* Opens a runtime; `options` may be NULL. Errors: BB_NOT_SUPPORTED (BB_ENGINE_IO_URING, and it is
+ * refused), BB_INVALID_ARGUMENT, BB_NO_SPACE (descriptors, memory). Since 0.1. */
 BB_API int bb_runtime_open(const bb_runtime_options* options, bb_runtime** out);
+
+/* What does the runtime's I/O: BB_ENGINE_IO_URING or BB_ENGINE_EPOLL. From any thread. Errors:
+ * BB_INVALID_ARGUMENT. Since 0.1. */
+BB_API int bb_runtime_engine(bb_runtime* runtime, bb_engine* engine);
 
 /* Ends the runtime. Gives back BB_BAD_STATE, and ends nothing, while something that lives in it is
  * open. Since 0.1. */

@@ -29,6 +29,24 @@ int invalid(std::string_view text) {
   return code_of(Status(Code::k_invalid_argument, std::string(text)));
 }
 
+namespace {
+
+Result<io::EngineKind> engine_of(uint32_t engine) {
+  switch (engine) {
+    case BB_ENGINE_AUTO:
+      return io::EngineKind::kAuto;
+    case BB_ENGINE_IO_URING:
+      return io::EngineKind::kUring;
+    case BB_ENGINE_EPOLL:
+      return io::EngineKind::kEpoll;
+    default:
+      return error(Code::k_invalid_argument, "bb_runtime_open: engine {} is none of bb_engine",
+                   engine);
+  }
+}
+
+}  // namespace
+
 Status may_block(bb_runtime* runtime) {
   io::Runtime& inner = *runtime->runtime;
   if (inner.own_thread() ? inner.on_loop_thread() : inner.reactor().inside()) {
@@ -85,7 +103,9 @@ int bb_runtime_open(const bb_runtime_options* options, bb_runtime** out) {
   bb_runtime_options given = BB_RUNTIME_OPTIONS_INIT;
   Status taken = capi::take_options("bb_runtime_open", options, &given);
   if (!taken.ok()) return capi::code_of(taken);
-  auto runtime = bb::io::Runtime::create(given.host_driven == 0);
+  bb::Result<bb::io::EngineKind> engine = capi::engine_of(given.engine);
+  if (!engine.ok()) return capi::code_of(engine.status());
+  auto runtime = bb::io::Runtime::create(given.host_driven == 0, *engine);
   if (!runtime.ok()) return capi::code_of(runtime.status());
   auto handle = std::make_unique<bb_runtime>();
   handle->runtime = std::move(runtime).value();
@@ -105,6 +125,14 @@ int bb_runtime_close(bb_runtime** runtime) {
   if (!blocked.ok()) return capi::code_of(blocked);
   delete *runtime;
   *runtime = nullptr;
+  return BB_OK;
+}
+
+int bb_runtime_engine(bb_runtime* runtime, bb_engine* engine) {
+  if (runtime == nullptr || engine == nullptr)
+    return capi::invalid("bb_runtime_engine: an argument is NULL");
+  bool uring = runtime->runtime->reactor().engine() == bb::io::EngineKind::kUring;
+  *engine = uring ? BB_ENGINE_IO_URING : BB_ENGINE_EPOLL;
   return BB_OK;
 }
 

@@ -5,6 +5,26 @@
 
 namespace bb::io {
 
+std::string_view engine_name(EngineKind kind) {
+  switch (kind) {
+    case EngineKind::kAuto:
+      return "auto";
+    case EngineKind::kUring:
+      return "io_uring";
+    case EngineKind::kEpoll:
+      return "epoll";
+  }
+  return "unknown";
+}
+
+Result<EngineKind> parse_engine(std::string_view name) {
+  for (EngineKind kind : {EngineKind::kAuto, EngineKind::kUring, EngineKind::kEpoll}) {
+    if (name == engine_name(kind)) return kind;
+  }
+  return error(Code::k_invalid_argument, "engine \"{}\" is none of auto, io_uring, epoll",
+               name.substr(0, 64));
+}
+
 void EngineOpQueue::push_back(EngineOp& op) {
   op.next = nullptr;
   (first_ == nullptr ? first_ : last_->next) = &op;

@@ -3,10 +3,15 @@
 
 #include <cstdint>
 #include <optional>
+#include <string_view>
 
 #include "base/status.h"
 
 namespace bb::io {
+
+enum class EngineKind : uint8_t { kAuto, kUring, kEpoll };
+std::string_view engine_name(EngineKind kind);  // auto, io_uring, epoll
+Result<EngineKind> parse_engine(std::string_view name);
 
 // One operation: what is to be done, as one system call would be told, and what to call when it is
 // done. Lives in its waiter. `complete` runs exactly once, on the loop and never within submit() or

@@ -11,7 +11,9 @@
 #include <cerrno>
 #include <cstring>
 
+#include "base/log.h"
 #include "base/units.h"
+#include "io/epoll_engine.h"
 #include "io/uring_engine.h"
 
 namespace bb::io {
@@ -26,18 +28,38 @@ uint64_t read_clock(clockid_t clock) {
   return static_cast<uint64_t>(ts.tv_sec) * kNsPerSecond + static_cast<uint64_t>(ts.tv_nsec);
 }
 
-}  // namespace
-
-Result<std::unique_ptr<Reactor>> Reactor::create() {
+uint64_t random_seed() {
   uint64_t seed = 0;
   if (getrandom(&seed, sizeof seed, 0) != sizeof seed) seed = read_clock(CLOCK_MONOTONIC);
-  BB_ASSIGN(std::unique_ptr<UringEngine> engine, UringEngine::create());
-  UringEngine* uring = engine.get();
-  return std::unique_ptr<Reactor>(new Reactor(std::move(engine), uring, seed));
+  return seed;
 }
 
-Reactor::Reactor(std::unique_ptr<Engine> engine, UringEngine* uring, uint64_t seed)
-    : engine_(std::move(engine)), uring_(uring), prng_(seed) {}
+// Once in a process, however many reactors it has: it is a fact about the machine.
+void warn_of_epoll(const Status& refusal) {
+  static std::atomic<bool> said{false};
+  if (said.exchange(true)) return;
+  log_warn("{} -> epoll and up to {} threads do the I/O: files cost more CPU, no ublk",
+           refusal.text(), BlockingPool::kThreadsMax);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Reactor>> Reactor::create(EngineKind kind) {
+  if (kind != EngineKind::kEpoll) {
+    Result<std::unique_ptr<UringEngine>> made = UringEngine::create();
+    if (made.ok()) {
+      UringEngine* uring = made->get();
+      return std::unique_ptr<Reactor>(new Reactor(std::move(made).value(), uring));
+    }
+    if (kind == EngineKind::kUring || made.code() != Code::k_not_supported) return made.status();
+    warn_of_epoll(made.status());
+  }
+  BB_ASSIGN(std::unique_ptr<EpollEngine> engine, EpollEngine::create());
+  return std::unique_ptr<Reactor>(new Reactor(std::move(engine), nullptr));
+}
+
+Reactor::Reactor(std::unique_ptr<Engine> engine, UringEngine* uring)
+    : engine_(std::move(engine)), uring_(uring), prng_(random_seed()) {}
 
 Reactor::~Reactor() {
   for (int fd : {epoll_fd_, timer_fd_}) {

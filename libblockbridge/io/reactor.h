@@ -20,8 +20,9 @@ class UringEngine;
 // on.
 class Reactor final : public Loop {
  public:
-  // NOT_SUPPORTED when the kernel or a sandbox refuses io_uring, with the errno in the text.
-  static Result<std::unique_ptr<Reactor>> create();
+  // kAuto: io_uring, or epoll with a line in the log, the first time, where the kernel or a sandbox
+  // refuses io_uring. kUring is NOT_SUPPORTED there, with the errno in the text.
+  static Result<std::unique_ptr<Reactor>> create(EngineKind kind = EngineKind::kAuto);
   ~Reactor() override;
 
   uint64_t now_ns() const override;
@@ -65,11 +66,12 @@ class Reactor final : public Loop {
   void fdatasync(EngineOp& op, int fd);
   void fallocate(EngineOp& op, int fd, int mode, uint64_t offset, uint64_t length);
 
+  EngineKind engine() const { return uring_ != nullptr ? EngineKind::kUring : EngineKind::kEpoll; }
   // For entries of kinds that EngineOp does not know; null on another engine.
   UringEngine* uring() { return uring_; }
 
  private:
-  Reactor(std::unique_ptr<Engine> engine, UringEngine* uring, uint64_t seed);
+  Reactor(std::unique_ptr<Engine> engine, UringEngine* uring);
   void start();
   void take_remote();
   void run_ready();

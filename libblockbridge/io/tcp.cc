@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "base/units.h"
 #include "io/engine_wait.h"
 #include "io/socket_address.h"
 #include "io/socket_listener.h"
@@ -50,8 +51,7 @@ class TcpNetwork final : public Network {
     if (!address.ok()) co_return address.status();
     int fd = ::socket(address->family(), SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0) co_return error(Code::k_no_space, "{}: socket: {}", to.text, std::strerror(errno));
-    ConnectWait wait(reactor_, fd, *address, deadline_ns);
-    int32_t rc = co_await wait;
+    int32_t rc = co_await connect_socket(fd, &*address, deadline_ns);
     if (rc < 0) {
       reactor_.close(fd);
       Code code = rc == -ETIMEDOUT ? Code::k_timed_out
@@ -69,6 +69,17 @@ class TcpNetwork final : public Network {
   }
 
  private:
+  // A Unix listener without room makes io_uring wait and epoll say EAGAIN: then again, soon.
+  Task<int32_t> connect_socket(int fd, const SocketAddress* to, uint64_t deadline_ns) {
+    for (;;) {
+      ConnectWait wait(reactor_, fd, *to, deadline_ns);
+      int32_t rc = co_await wait;
+      if (rc != -EAGAIN) co_return rc;
+      if (reactor_.now_ns() >= deadline_ns) co_return -ETIMEDOUT;
+      co_await reactor_.sleep_for(kNsPerMs);
+    }
+  }
+
   Task<Result<SocketAddress>> resolve(std::string text) {
     if (text.starts_with(kUnixPrefix)) {
       co_return SocketAddress::of_unix(text.substr(kUnixPrefix.size()));

@@ -83,9 +83,11 @@ Status UringEngine::init() {
     rc = io_uring_queue_init_params(kSubmissionEntries, &ring_, &params);
   }
   if (rc < 0) {
-    return error(Code::k_not_supported,
-                 "io_uring cannot be set up: {} (errno {}); allow it in the sandbox, or set "
-                 "kernel.io_uring_disabled=0",
+    // ENOMEM: of locked memory, before Linux 5.12.
+    bool refused = rc == -ENOSYS || rc == -EPERM || rc == -EACCES || rc == -EINVAL || rc == -ENOMEM;
+    return error(refused ? Code::k_not_supported : Code::k_no_space,
+                 "io_uring cannot be set up: {} (errno {}); allow io_uring_setup in the sandbox, "
+                 "or set kernel.io_uring_disabled=0",
                  std::strerror(-rc), -rc);
   }
   made_ = true;

@@ -22,6 +22,16 @@ std::optional<int> parse_command_line(CLI::App& app, int argc, char** argv, std:
   }
 }
 
+void add_engine_option(CLI::App& app, io::EngineKind* engine) {
+  auto take = [engine](const std::string& name) { *engine = *io::parse_engine(name); };
+  app.add_option_function<std::string>("--engine", take,
+                                       "what does the I/O: io_uring, epoll with a pool of threads, "
+                                       "or auto: io_uring unless it is "
+                                       "refused")
+      ->check(CLI::IsMember({"auto", "io_uring", "epoll"}))
+      ->default_str("auto");
+}
+
 Result<LogLevel> parse_log_level(const std::string& text) {
   struct Row {
     std::string_view name;

@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "base/status.h"
+#include "io/engine.h"
 
 namespace bb::program {
 
@@ -15,6 +16,9 @@ namespace bb::program {
 // stderr when the arguments are wrong. CLI11 throws; nothing passes this border.
 std::optional<int> parse_command_line(CLI::App& app, int argc, char** argv,
                                       std::string_view more = "");
+
+// --engine of a daemon: auto, io_uring or epoll.
+void add_engine_option(CLI::App& app, io::EngineKind* engine);
 
 Result<LogLevel> parse_log_level(const std::string& text);  // debug, info, warn, error, off
 

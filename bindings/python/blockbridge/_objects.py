@@ -129,10 +129,22 @@ class _DoesIo:
 
 
 class Runtime(_Closes):
-    """What everything else lives in: one thread that does the I/O. Close it last."""
+    """What everything else lives in: one thread that does the I/O. Close it last.
 
-    def __init__(self):
-        self._handle = _core.Runtime()
+    engine: "auto" (io_uring, or epoll where that is refused), "io_uring" or "epoll".
+    """
+
+    def __init__(self, engine="auto"):
+        try:
+            kind = _core.Engine.__members__[engine]
+        except KeyError:
+            raise ValueError(f"engine {engine!r} is none of auto, io_uring, epoll") from None
+        self._handle = _core.Runtime(kind)
+
+    @property
+    def engine(self):
+        """What does the I/O: "io_uring" or "epoll"."""
+        return self._handle.engine().name
 
     def open(self, uri):
         """Opens a device: "file:/path?create=1&size=1G", "mem:1G", "nvme-tcp://host:4420/NQN",

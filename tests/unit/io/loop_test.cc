@@ -152,8 +152,13 @@ TEST(Reactor, PollDescriptorAfterTheLimitOfFiles) {
   EXPECT_EQ(refused.code(), Code::k_internal);
   auto fd = world.reactor->poll_fd();
   ASSERT_TRUE(fd.ok()) << fd.status().to_string();
+  struct Remote : Work {
+  } remote;
+  remote.run = [](Work*) {};
+  world.reactor->post_remote(remote);
   pollfd one{.fd = *fd, .events = POLLIN, .revents = 0};
   EXPECT_EQ(poll(&one, 1, 2000), 1) << "nothing rings it";
+  world.reactor->run_once(false);
 }
 
 Task<std::vector<int>> offload_in_order(World* world) {
