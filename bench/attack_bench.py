@@ -3,12 +3,13 @@
 """What a healthy host and the target's memory feel of hosts that mean harm, in one run.
 
 usage: attack_bench.py [--build-dir build] [--rounds 5] [--seconds 0.5] [--half-open 10000]
-                       [--slow-readers 1000] [--nice -20] [--json FILE]
+                       [--slow-readers 900] [--nice -20] [--json FILE]
 
-half-open: connections that say nothing; greeted: that stop after the first PDU; slow readers: hosts
-with full queues of the largest reads who never read an answer; greedy writers: full queues of the
-largest writes whose data never comes. Each attack stands while the healthy host's IOPS (4 KiB reads,
-queue depth 32) are taken beside those without it, in turns. Exit 0: this measures, it does not judge.
+half-open: connections that say nothing; greeted: that stop after the first PDU; slow readers:
+hosts with full queues of the largest reads who never read an answer; greedy writers: full queues
+of the largest writes whose data never comes. Each attack stands while the healthy host's IOPS
+(4 KiB reads, queue depth 32) are taken beside those without it, in turns. Exit 0: this measures,
+it does not judge.
 """
 import argparse
 import contextlib
@@ -39,7 +40,7 @@ def healthy(args, port):
 
 
 class Silent:
-    """Connections that say nothing, or greet and then say nothing; made anew when they are cut off."""
+    """Connections that say nothing, or greet and then say nothing; made anew when cut off."""
 
     def __init__(self, port, count, greeting=b""):
         self.port, self.count, self.greeting = port, count, greeting
@@ -149,7 +150,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.5)
     parser.add_argument("--half-open", type=int, default=10_000)
-    parser.add_argument("--slow-readers", type=int, default=1000)
+    parser.add_argument("--slow-readers", type=int, default=900)
     parser.add_argument("--nice", type=int, default=0)
     parser.add_argument("--only", default="")
     parser.add_argument("--json")

@@ -37,9 +37,11 @@ def ours(args, op, depth):
 def fio(args, op, depth):
     command = ["fio", "--name=b", f"--filename={args.file}", "--direct=1", "--ioengine=io_uring",
                f"--rw=rand{op}", "--bs=4k", f"--iodepth={depth}", f"--size={args.size_mib}M",
-               "--time_based", f"--runtime={args.seconds * 1000:.0f}ms", f"--ramp_time={args.seconds * 250:.0f}ms",
+               "--time_based", f"--runtime={args.seconds * 1000:.0f}ms",
+               f"--ramp_time={args.seconds * 250:.0f}ms",
                "--norandommap", "--randrepeat=0", "--output-format=json"]  # fmt: skip
-    done = subprocess.run([*prefix(args.nice), *command], capture_output=True, text=True, check=False)
+    done = subprocess.run([*prefix(args.nice), *command],
+                          capture_output=True, text=True, check=False)  # fmt: skip
     assert done.returncode == 0, done.stderr
     job = json.loads(done.stdout[done.stdout.index("{") :])["jobs"][0]
     figures = job[op]

@@ -32,7 +32,7 @@ BLOCK, LARGE = 4096, 128 * 1024
 
 def wire_bytes(op, digest, block):
     """Bytes of one NVMe/TCP operation to the target and back. A read's data carries the success
-    flag, so that no response follows; what is too large for the capsule is asked for with an R2T."""
+    flag, so that no response follows; what is too large for a capsule is asked for with an R2T."""
     each = 4 if digest == "on" else 0
     sqe, cqe, r2t, data = 72 + each, 24 + each, 24 + each, 24 + each + block + each
     if op == "read":
@@ -205,8 +205,9 @@ def print_share(medians, op, digest, block):
     shares = []
     for spin in (False, True):
         raw = medians[raw_name(op, digest, block, spin)]
-        shares.append(f"{ours['iops'] / raw['iops']:.0%} of the IOPS, {ours['p50_us'] / raw['p50_us']:.2f} x "
-                      f"the p50 of {'spinning' if spin else 'sleeping'} sockets")  # fmt: skip
+        iops, p50 = ours["iops"] / raw["iops"], ours["p50_us"] / raw["p50_us"]
+        how = "spinning" if spin else "sleeping"
+        shares.append(f"{iops:.0%} of the IOPS, {p50:.2f} x the p50 of {how} sockets")
     print(f"{nvme_name(digest, block)}: {'; '.join(shares)}")
     share = medians[epoll_name(digest, block)]["iops"] / ours["iops"]
     print(f"{epoll_name(digest, block)}, at both ends: {share:.0%} of io_uring's IOPS")

@@ -229,23 +229,7 @@ void bind_io(py::module_& m) {
       .value("WRITE_ZEROES", BB_IO_WRITE_ZEROES);
 }
 
-void bind_objects(py::module_& m) {
-  py::enum_<bb_engine>(m, "Engine")
-      .value("auto", BB_ENGINE_AUTO)
-      .value("io_uring", BB_ENGINE_IO_URING)
-      .value("epoll", BB_ENGINE_EPOLL);
-  py::class_<PyRuntime>(m, "Runtime")
-      .def(py::init(
-          [](bb_engine engine) { return std::make_unique<PyRuntime>(bb::Runtime(false, engine)); }))
-      .def("engine", [](PyRuntime& self) { return self.get().engine(); })
-      .def("close", &PyRuntime::close);
-  py::class_<PyDevice>(m, "Device")
-      .def(py::init([](PyRuntime& runtime, const std::string& uri) {
-        return without_gil(
-            [&] { return std::make_unique<PyDevice>(bb::Device(runtime.get(), uri)); });
-      }))
-      .def("io", [](PyDevice& self) { return self.get().io(); })
-      .def("close", &PyDevice::close);
+void bind_array(py::module_& m) {
   auto open_array = [](PyRuntime& runtime, const std::vector<PyDevice*>& members,
                        const std::string& name, const std::string& store, bool assume_clean,
                        bool fresh) {
@@ -271,6 +255,25 @@ void bind_objects(py::module_& m) {
       .def(
           "wait_clean", [](PyArray& self, uint64_t ms) { self.get().wait_clean(ms); }, NoGil())
       .def("close", &PyArray::close);
+}
+
+void bind_objects(py::module_& m) {
+  py::enum_<bb_engine>(m, "Engine")
+      .value("auto", BB_ENGINE_AUTO)
+      .value("io_uring", BB_ENGINE_IO_URING)
+      .value("epoll", BB_ENGINE_EPOLL);
+  py::class_<PyRuntime>(m, "Runtime")
+      .def(py::init(
+          [](bb_engine engine) { return std::make_unique<PyRuntime>(bb::Runtime(false, engine)); }))
+      .def("engine", [](PyRuntime& self) { return self.get().engine(); })
+      .def("close", &PyRuntime::close);
+  py::class_<PyDevice>(m, "Device")
+      .def(py::init([](PyRuntime& runtime, const std::string& uri) {
+        return without_gil(
+            [&] { return std::make_unique<PyDevice>(bb::Device(runtime.get(), uri)); });
+      }))
+      .def("io", [](PyDevice& self) { return self.get().io(); })
+      .def("close", &PyDevice::close);
   py::class_<PyExport>(m, "Export")
       .def(py::init([](const bb::DeviceView& device, const std::string& kind,
                        const std::string& listen, const std::string& name,
@@ -309,6 +312,7 @@ PYBIND11_MODULE(_core, m) {
   bind_errors(m);
   bind_io(m);
   bind_objects(m);
+  bind_array(m);
   m.def("local_drives_json", [] { return without_gil([] { return bb::local_drives_json(); }); });
   m.def("version", [] { return std::string(bb_version()); });
   m.def("code_name", [](int code) { return std::string(bb_code_name(code)); });

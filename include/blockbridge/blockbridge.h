@@ -310,7 +310,8 @@ BB_API const char* bb_export_uri(bb_export* exported);
  * while a ublk block device is mounted or open exclusively. Since 0.1. */
 BB_API int bb_export_close(bb_export** exported);
 
-/* ---- discovery: which NVMe/TCP subsystems a service names ------------------------------------- */
+/* ---- discovery: which NVMe/TCP subsystems a service names -------------------------------------
+ */
 
 typedef struct bb_discovery bb_discovery;
 
@@ -318,8 +319,8 @@ typedef struct bb_discovery bb_discovery;
  * borrowed for the call: [{nqn, address, uri}]; the uri opens by bb_device_open(). */
 typedef void (*bb_discovery_changed)(void* arg, const char* json);
 
-/* Keeps a connection to the discovery service at `address` ("host:port", 8009 when no port is given)
- * and follows its referrals. A connection that cannot be made, or is lost, is made anew with
+/* Keeps a connection to the discovery service at `address` ("host:port", 8009 without a port) and
+ * follows its referrals. A connection that cannot be made, or is lost, is made anew with
  * back-off, without an end. host_nqn: who asks; NULL makes a name up. Errors: BB_INVALID_ARGUMENT.
  * Since 0.1. */
 BB_API int bb_discovery_start(bb_runtime* runtime, const char* address, const char* host_nqn,

@@ -61,8 +61,8 @@ struct NamespaceInfo {
   bool read_only = false;               // NSATTR
   bool deallocate = false;
   uint8_t reservations = 0;  // RESCAP
-  uint32_t ana_group = 0;  // ANAGRPID; 0: not reported
-  Uuid uuid;               // also the NGUID
+  uint32_t ana_group = 0;    // ANAGRPID; 0: not reported
+  Uuid uuid;                 // also the NGUID
 
   static Result<NamespaceInfo> decode(ConstBytes data);  // without uuid when NGUID is 0
   void encode(Bytes into) const;                         // 4096 bytes

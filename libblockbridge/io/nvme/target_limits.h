@@ -22,7 +22,7 @@ struct TargetLimits {
   uint32_t namespaces = 1024;  // of one subsystem: the highest nsid
   uint32_t capsule_data_bytes = 8192;
   uint32_t h2c_data_bytes = 128 * 1024;
-  uint32_t transfer_bytes = 1u << 20;      // MDTS
+  uint32_t transfer_bytes = 1u << 20;  // MDTS
   // Data on its way between hosts and devices, besides what comes in capsules: of one connection,
   // which is less the fuller all is; of all together; and what each may have whatever others have.
   // A connection without any may always have one command's: the bound is buffered_total_bytes and
