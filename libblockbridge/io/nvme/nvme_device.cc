@@ -313,6 +313,7 @@ void NvmeDevice::on_path_changed(NvmePath& /*path*/) { note_usable(); }
 
 std::vector<PathInfo> NvmeDevice::paths() const {
   std::vector<PathInfo> all;
+  all.reserve(paths_.size());
   for (const auto& path : paths_) {
     all.push_back({.address = path->address(),
                    .state = std::string(path_state_name(*path)),
