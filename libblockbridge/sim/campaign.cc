@@ -259,19 +259,22 @@ int run_canaries(uint64_t runs_max, const std::string& only) {
     Canary canary;
     const char* name;
     const char* what;
+    CampaignKind kind = CampaignKind::kArray;
   };
   constexpr Row kRows[] = {
       {Canary::kLyingFlush, "lying-flush", "drives acknowledge a flush and do nothing"},
       {Canary::kLostWrites, "lost-writes", "drives acknowledge writes and drop them"},
       {Canary::kForgetCommit, "forget-commit", "the authority forgets a commit at a crash"},
+      {Canary::kSharedExport, "shared-export", "an NBD export serves two connections at once",
+       CampaignKind::kNbd},
   };
   bool all = true;
   for (const Row& row : kRows) {
     if (!only.empty() && only != row.name) continue;
     RunOptions options;
     options.canary = row.canary;
-    bool caught = hunt(row.name, row.what, runs_max != 0 ? runs_max : 2000, CampaignKind::kArray,
-                       options, Mutant::kNone);
+    bool caught =
+        hunt(row.name, row.what, runs_max != 0 ? runs_max : 2000, row.kind, options, Mutant::kNone);
     all = all && caught;
   }
   return all ? 0 : 1;

@@ -67,7 +67,8 @@ bool NbdWorld::start_server() {
   server_->cable = drive_->connect(server_->node);
   io::Context context{.loop = server_->node, .network = *server_->port};
   server_->nbd = std::make_unique<io::nbd::Server>(context);
-  Status added = server_->nbd->add_export("d", *server_->cable, {.exclusive = true});
+  Status added = server_->nbd->add_export("d", *server_->cable,
+                                          {.exclusive = options_.canary != Canary::kSharedExport});
   if (added.ok()) added = server_->nbd->start({"target:10809"}).status();
   if (!added.ok()) fail("server: " + added.to_string());
   note("server up");

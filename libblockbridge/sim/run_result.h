@@ -17,6 +17,7 @@ enum class Canary : uint8_t {
   kLyingFlush,    // drives acknowledge a flush and do nothing
   kLostWrites,    // drives acknowledge some writes and drop them
   kForgetCommit,  // the authority forgets its newest commit when the dataplane crashes
+  kSharedExport,  // an NBD export lets a new connection in while the one before still works
 };
 
 struct RunOptions {
