@@ -110,11 +110,12 @@ void Connection::check_idle() {
 }
 
 void Connection::cut(std::string why) {
-  if (ended_) return;
-  why_ = std::move(why);
-  ended_ = true;  // what has been received but not been parsed is forgotten
-  room_.set();
-  stream_->abort();
+  if (!ended_) {
+    why_ = std::move(why);
+    ended_ = true;  // what has been received but not been parsed is forgotten
+    room_.set();
+  }
+  stream_->abort();  // also of one that has said goodbye and does not read its last replies
 }
 
 void Connection::drain() {

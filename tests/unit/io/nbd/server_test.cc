@@ -289,6 +289,64 @@ TEST(NbdServer, AClientThatLeavesInTheMiddleIsCleanedUpAfterItsRequests) {
   EXPECT_TRUE(status.ok()) << status.to_string();
 }
 
+Task<void> connect_to_x(World* world, std::unique_ptr<Client>* into) {
+  auto client = co_await Client::connect(world->context, world->address, "x");
+  EXPECT_TRUE(client.ok()) << client.status().to_string();
+  if (client.ok()) *into = std::move(client).value();
+}
+
+// The first has a write at the device and another one in its socket: the second is let in when the
+// one has ended, and the other never happens.
+Task<Status> takes_over(World* world) {
+  BB_CO_ASSIGN(auto first, co_await Client::connect(world->context, world->address, "x"));
+  world->device.hold = true;
+  BB_CO_TRY(co_await first->send(Command::kWrite, 0, 4096, std::byte{1}));
+  while (world->device.held.empty()) co_await world->context.loop.sleep_for(1'000'000);
+  TaskGroup group(world->context.loop);
+  std::unique_ptr<Client> second;
+  group.spawn(connect_to_x(world, &second));
+  co_await world->context.loop.sleep_for(20'000'000);
+  if (second != nullptr) co_return error(Code::k_internal, "let in too early");
+  Status late = co_await first->send(Command::kWrite, 0, 4096, std::byte{2});
+  world->device.hold = false;
+  world->device.let_go();
+  co_await group.join();
+  if (second == nullptr) co_return error(Code::k_internal, "never let in");
+  BB_CO_TRY(co_await expect(second.get(), Errno::kNone, Command::kRead, 0, 4096, std::byte{1}));
+  int writes = world->device.seen[IoOp::kWrite];
+  co_await first->stream->close();
+  co_await second->stream->close();
+  co_return writes == 1 ? Status() : error(Code::k_internal, "{} writes, {}", writes, late.text());
+}
+
+TEST(NbdServer, AnExclusiveExportIsTakenOver) {
+  World world;
+  ASSERT_TRUE(world.server->add_export("x", world.device, {.exclusive = true}).ok());
+  Status status = world.run(takes_over(&world));
+  EXPECT_TRUE(status.ok()) << status.to_string();
+}
+
+// One that has said goodbye and does not read its replies must not hold the export until its stall
+// is noticed.
+Task<Status> takes_over_from_the_deaf(World* world) {
+  BB_CO_ASSIGN(auto first, co_await Client::connect(world->context, world->address, "x"));
+  for (int i = 0; i < 64; ++i) BB_CO_TRY(co_await first->send(Command::kRead, 0, 1 << 20));
+  BB_CO_TRY(co_await first->send(Command::kDisconnect, 0, 0));
+  co_await world->context.loop.sleep_for(20'000'000);
+  BB_CO_ASSIGN(auto second, co_await Client::connect(world->context, world->address, "x"));
+  BB_CO_TRY(co_await expect(second.get(), Errno::kNone, Command::kRead, 0, 4096));
+  co_await first->stream->close();
+  co_await second->stream->close();
+  co_return Status();
+}
+
+TEST(NbdServer, AnExclusiveExportIsTakenOverFromAClientThatDoesNotRead) {
+  World world;
+  ASSERT_TRUE(world.server->add_export("x", world.device, {.exclusive = true}).ok());
+  Status status = world.run(takes_over_from_the_deaf(&world));
+  EXPECT_TRUE(status.ok()) << status.to_string();
+}
+
 Task<Status> stalls(World* world) {
   auto stream = co_await world->context.network.connect(
       {world->address}, world->context.loop.now_ns() + 1'000'000'000);
