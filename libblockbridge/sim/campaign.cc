@@ -54,7 +54,7 @@ const KindRow& row_of(CampaignKind kind) { return kKinds[static_cast<size_t>(kin
   bool reserves = mutant == Mutant::kReserveAnyHost || mutant == Mutant::kReserveUnsaved ||
                   mutant == Mutant::kPreemptNoWait;
   bool of_paths = mutant == Mutant::kRetryUnfenced || mutant == Mutant::kTrustReconnect ||
-                  mutant == Mutant::kForgetUnsettled || mutant == Mutant::kTrustAnyPath;
+                  mutant == Mutant::kForgetUnsettled;
   return reserves   ? CampaignKind::kReserve
          : of_paths ? CampaignKind::kMultipath
                     : CampaignKind::kArray;

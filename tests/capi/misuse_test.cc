@@ -47,7 +47,7 @@ TEST_F(Misuse, NullArguments) {
   EXPECT_FAILS(bb_discovery_start(runtime_, "h", nullptr, nullptr, nullptr, &discovery),
                BB_INVALID_ARGUMENT, "bb_discovery_start: an argument is NULL");
   EXPECT_FAILS(bb_discovery_start(runtime_, ":1", nullptr, ignore, nullptr, &discovery),
-               BB_INVALID_ARGUMENT, "names no host");
+               BB_INVALID_ARGUMENT, "bb_discovery_start: \":1\" names no host");
   EXPECT_FAILS(bb_device_get_paths(device_, nullptr), BB_INVALID_ARGUMENT,
                "bb_device_get_paths: an argument is NULL");
   EXPECT_FAILS(bb_device_get_info(device_, nullptr), BB_INVALID_ARGUMENT,

@@ -12,6 +12,7 @@ namespace {
 
 constexpr uint64_t kBackoffFirstNs = 10 * kNsPerMs;
 constexpr uint64_t kBackoffMaxNs = 5 * kNsPerSecond;
+constexpr uint64_t kBackoffFlappingNs = 50 * kNsPerMs;  // it can be reached, and does not last
 constexpr uint64_t kEventPauseNs = 10 * kNsPerMs;  // a controller may not keep us busy with events
 constexpr uint32_t kEvents = kEventConfigNamespace | kEventConfigAna;
 
@@ -68,6 +69,7 @@ Task<void> NvmePath::run() {
       co_await stay();
       uint64_t lasted_ns = context_.loop.now_ns() - live_since_ns_;
       if (lasted_ns > 2 * kBackoffMaxNs) backoff_ns = kBackoffFirstNs;
+      backoff_ns = std::min(backoff_ns, kBackoffFlappingNs);
     } else if (!stopping_) {
       ++failures_;
       state_ = State::kWaiting;
