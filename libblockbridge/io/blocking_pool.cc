@@ -48,7 +48,7 @@ int32_t run_blocking(const EngineOp& op, int flags) {
   return result < 0 ? -errno : static_cast<int32_t>(result);
 }
 
-BlockingPool::~BlockingPool() {
+void BlockingPool::stop() {
   {
     std::lock_guard lock(mutex_);
     stopping_ = true;
@@ -56,6 +56,7 @@ BlockingPool::~BlockingPool() {
   }
   wake_.notify_all();
   for (std::thread& thread : threads_) thread.join();
+  threads_.clear();
 }
 
 // Wakes one thread only: whoever leaves more in the line than it takes wakes or begins the next.

@@ -19,7 +19,8 @@ class BlockingPool {
   static constexpr size_t kThreadsMax = 16;
 
   explicit BlockingPool(Engine& to_wake) : engine_(to_wake) {}
-  ~BlockingPool();  // what has begun ends first; what has not never does
+  ~BlockingPool() { stop(); }
+  void stop();  // what has begun ends first; what has not never does; nobody is woken afterwards
 
   void submit(EngineOpQueue& ops);     // which is empty then
   bool take_back(EngineOp& op);        // false: it has begun, or ended

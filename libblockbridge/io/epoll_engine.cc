@@ -127,6 +127,7 @@ Status EpollEngine::init() {
 }
 
 EpollEngine::~EpollEngine() {
+  pool_.stop();  // its threads write to a descriptor that is closed here
   for (int fd : {epoll_fd_, wake_fd_, timer_fd_}) {
     if (fd >= 0) ::close(fd);
   }

@@ -21,6 +21,7 @@ CLEAN = [
     "<5>[   10.1] nvme nvme0: resetting controller",
     "<6>[   10.1] EXT4-fs (nvme0n1): mounted filesystem with ordered data mode.",
     "<4>[   10.1] clocksource: timekeeping watchdog on CPU1",
+    "<4>[   10.1] block device autoloading is deprecated and will be removed.",
     "not a line of dmesg -r",
 ]
 

@@ -6,7 +6,6 @@ usage: multipath_nvmet_test.py 6.1|6.12 --build-dir BUILD      (exit 77: somethi
 """
 import argparse
 import pathlib
-import socket
 import sys
 import threading
 import time
@@ -14,6 +13,9 @@ import time
 from image import image
 from kernels import META_PACKAGES, Unavailable, cache_folder
 from machine import GuestError, Machine
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "support"))
+from ports import free_port
 
 BLOCK, BLOCKS, MIB = 4096, 64, 1 << 20
 NQN = "nqn.2026-11.io.blockbridge:disk:multipath"
@@ -117,21 +119,13 @@ class Scenario:
         print("  grown to 96 MiB: seen", flush=True)
 
 
-def free_ports(count):
-    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [probe.getsockname()[1] for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
-
-
 def run(options):
     sys.path.insert(0, str(options.build_dir / "bindings" / "python"))
     try:
         import blockbridge as bb
     except ImportError as why:
         raise Unavailable(f"no Python module: {why}") from why
-    ports = free_ports(2)
+    ports = [free_port(), free_port()]
     booted = image(options.kernel, cache_folder(options.build_dir))
     guest = Machine(*booted, forward=[(ports[0], 4420), (ports[1], 4421)], processors=1)
     try:

@@ -8,13 +8,16 @@ import pathlib
 import re
 import select
 import signal
-import socket
 import subprocess
+import sys
 import time
 from dataclasses import dataclass
 
 from kernels import Unavailable
 from machine import Machine
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "support"))
+from ports import free_port
 
 MIB = 1 << 20
 UUIDS = [f"{n * 8}-1111-4111-8111-111111111111" for n in "ab"]
@@ -54,8 +57,8 @@ class OurTarget:
             self.command += ["--uuid", uuid]
         self.command += ["--reservations", folder, "--digest", "on" if digests else "off"]
         self.command += ["--allow-host", HOSTS[0], "--allow-host", HOSTS[1]]
-        self.log = open(pathlib.Path(folder, "target.log"), "w+", encoding="utf-8")
-        text = self._start("127.0.0.1:0")
+        self.log = open(pathlib.Path(folder, "target.log"), "a+", encoding="utf-8")
+        text = self._start(f"127.0.0.1:{free_port()}")
         found = re.findall(r"^export nvme-tcp \S+?:(\d+) (\S+)$", text, re.M)
         assert len(found) == 2, f"two exports were asked for, and bb-serve says: {text}"
         self.exports = [Export(int(p), nqn, size) for (p, nqn), size in zip(found, sizes)]
@@ -74,9 +77,20 @@ class OurTarget:
             raise
 
     def crash(self):
-        """SIGKILL, and a new process at the same address."""
+        """SIGKILL, and a new process at the same address.
+
+        The kernel may still be closing the ring of the old one, and its sockets with it.
+        """
         self.kill()
-        self._start(f"127.0.0.1:{self.exports[0].port}")
+        end = time.monotonic() + 20
+        while True:
+            try:
+                return self._start(f"127.0.0.1:{self.exports[0].port}")
+            except AssertionError as error:
+                if "Address already in use" not in str(error) or time.monotonic() > end:
+                    raise
+                self.log.truncate(0)
+                time.sleep(0.1)
 
     def _until_ready(self):
         """The lines up to "ready nvme-tcp", which bb-serve prints last."""
@@ -121,8 +135,7 @@ class ReferenceTarget:
     disk = None
 
     def __init__(self, image):
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            port = probe.getsockname()[1]
+        port = free_port()
         self.machine = Machine(*image, forward=(port, 4420), processors=1)
         sizes = [256 * MIB, 64 * MIB]
         names = [f"nqn.2026-11.io.blockbridge:disk:reference-{n}" for n in (1, 2)]

@@ -3,11 +3,14 @@
 import contextlib
 import json
 import pathlib
-import random
 import socket
+import sys
 import time
 
 from daemon import Daemon
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "support"))
+from ports import free_port
 
 MIB = 1 << 20
 
@@ -30,19 +33,6 @@ def call(address, method, seconds=60, **params):
     if "error" in answer:
         raise RpcError(answer["error"])
     return answer["result"]
-
-
-def free_port():
-    """A port below those the system gives to outgoing connections: a restart finds it free."""
-    while True:
-        port = random.randrange(20000, 32000)
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-                return port
-            except OSError:
-                continue
 
 
 def start_daemon(command, ready):
