@@ -141,7 +141,7 @@ def start(args, build):
     def add(name, server, command):
         pairs[name] = (server, command)
 
-    serve = [build / "programs/bb-serve", "--device", f"mem:{SIZE}", "--uuid", UUID]
+    serve = [build / "programs/bb-serve", "--device", f"mem:{SIZE}?huge_pages=1", "--uuid", UUID]
     ours = Server("bb-serve", [*serve, "--nbd", "127.0.0.1:0", "--nvme-tcp", "127.0.0.1:0"],
                   args.nice, pattern="nbd|nvme-tcp")  # fmt: skip
     servers.append(ours)

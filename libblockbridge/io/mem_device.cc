@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/units.h"
+#include "io/offload.h"
 
 namespace bb::io {
 namespace {
@@ -19,11 +20,13 @@ constexpr uint64_t kGranulesLookedAtMax = 65'536;  // by one query
 
 class MemDevice final : public Device {
  public:
-  MemDevice(DeviceInfo info, std::byte* memory)
-      : memory_(memory), written_(div_up(info.size_bytes, kGranuleBytes)) {
+  MemDevice(DeviceInfo info, std::byte* memory, bool keep_pages)
+      : memory_(memory), keep_pages_(keep_pages), written_(div_up(info.size_bytes, kGranuleBytes)) {
     info_ = std::move(info);
   }
   ~MemDevice() override { munmap(memory_, info_.size_bytes); }
+
+  Bytes memory() const { return {memory_, info_.size_bytes}; }
 
   Task<Status> close() override {
     set_state(DeviceState::kClosed);
@@ -78,7 +81,11 @@ class MemDevice final : public Device {
   }
 
   void discard(const IoRequest& request, Bytes range) {
-    free_pages(range);
+    if (keep_pages_) {
+      std::memset(range.data(), 0, range.size());
+    } else {
+      free_pages(range);
+    }
     uint64_t end = request.offset_bytes + request.length_bytes;
     uint64_t first = div_up(request.offset_bytes, kGranuleBytes);
     uint64_t last = end == info_.size_bytes ? written_.size() : end / kGranuleBytes;
@@ -102,16 +109,35 @@ class MemDevice final : public Device {
   }
 
   std::byte* memory_;
+  bool keep_pages_;
   std::vector<bool> written_;  // per granule
 };
 
+// Clearing them takes a second per GiB: not on the loop.
+Task<Status> take_huge_pages(Context context, Bytes memory, std::string text) {
+  int taken = 0;
+  auto take = [&] {
+    madvise(memory.data(), memory.size(), MADV_HUGEPAGE);  // advice: small ones do, too
+    taken = madvise(memory.data(), memory.size(), MADV_POPULATE_WRITE) == 0 ? 0 : errno;
+  };
+  if (context.offload != nullptr) {
+    co_await context.offload->run(context.loop, take);
+  } else {
+    take();
+  }
+  if (taken == 0 || taken == EINVAL) co_return Status();  // before Linux 5.14: with the first use
+  co_return error(Code::k_no_space, "{}: cannot take {} bytes: {}", text, memory.size(),
+                  std::strerror(taken));
+}
+
 }  // namespace
 
-Task<Result<std::unique_ptr<Device>>> open_mem_device(Context, Uri uri, std::string text) {
+Task<Result<std::unique_ptr<Device>>> open_mem_device(Context context, Uri uri, std::string text) {
   DeviceInfo info;
   info.uri = text;
   BB_CO_ASSIGN(info.size_bytes, parse_size_bytes(uri.rest));
   BB_CO_ASSIGN(uint64_t block, uri.take_size("block_size", 512));
+  BB_CO_ASSIGN(bool huge_pages, uri.take_bool("huge_pages", false));
   BB_CO_TRY(uri.reject_unknown());
   if (block != 512 && block != 4096) {
     co_return error(Code::k_invalid_argument, "{}: block size {} is neither 512 nor 4096", text,
@@ -130,8 +156,10 @@ Task<Result<std::unique_ptr<Device>>> open_mem_device(Context, Uri uri, std::str
     co_return error(Code::k_no_space, "{}: cannot map {} bytes: {}", text, info.size_bytes,
                     std::strerror(errno));
   }
-  co_return std::unique_ptr<Device>(
-      std::make_unique<MemDevice>(std::move(info), static_cast<std::byte*>(memory)));
+  auto device = std::make_unique<MemDevice>(std::move(info), static_cast<std::byte*>(memory),
+                                            /*keep_pages=*/huge_pages);
+  if (huge_pages) BB_CO_TRY(co_await take_huge_pages(context, device->memory(), text));
+  co_return std::unique_ptr<Device>(std::move(device));
 }
 
 }  // namespace bb::io

@@ -165,6 +165,7 @@ std::vector<Backend> device_backends() {
       loop,
       plain("mem", "mem:8M"),
       plain("mem_4k", "mem:8M?block_size=4096"),
+      plain("mem_huge_pages", "mem:8M?huge_pages=1"),
       plain("null", "null:8M", false),
       plain("fault_mem", "fault:mem:8M%3Fblock_size=4096?seed=3"),
       plain("fault_slow_mem", "fault:mem:8M?latency=50us&latency_chance=1/3"),

@@ -114,8 +114,9 @@ TEST_F(FileDeviceTest, AFileThatShrinksIsAnErrorNotZeroes) {
   EXPECT_TRUE(world_.run((*device)->close()).ok());
 }
 
-// On a tmpfs of 1 MiB. Mount namespaces belong to threads: this one takes a namespace of its own and
-// ends, and nothing stays mounted. No fork: a child of a process with threads may not start its own.
+// On a tmpfs of 1 MiB. Mount namespaces belong to threads: this one takes a namespace of its own
+// and ends, and nothing stays mounted. No fork: a child of a process with threads may not start its
+// own.
 Status fill_tmpfs(const std::string& dir) {
   if (unshare(CLONE_NEWNS) != 0) return Status(Code::k_not_supported, "no mount namespace here");
   if (mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||

@@ -86,7 +86,7 @@ TEST(Device, FileAndMemoryKeepWhatIsWritten) {
   auto network = make_tcp_network(*reactor, nullptr);
   Context context{.loop = *reactor, .network = *network, .reactor = reactor.get()};
   std::string path = testing::TempDir() + "/bb-task-test.img";
-  for (std::string uri : {std::string("mem:1M"), "file:" + path + "?create=1&size=1M",
+  for (std::string uri : {std::string("mem:1M?huge_pages=1"), "file:" + path + "?create=1&size=1M",
                           "file:" + path + "?direct=0"}) {
     Status status = reactor->block_on(write_and_read(context, uri));
     EXPECT_TRUE(status.ok()) << uri << ": " << status.to_string();
