@@ -131,8 +131,10 @@ int main(int argc, char** argv) {
   app.add_option("--seconds", options.seconds);
   std::string engine = "auto";
   app.add_option("--engine", engine)->check(CLI::IsMember({"auto", "io_uring", "epoll"}));
+  bool no_spin = false;
+  app.add_flag("--no-spin", no_spin);
   CLI11_PARSE(app, argc, argv);
-  auto runtime = Runtime::create(false, *parse_engine(engine));
+  auto runtime = Runtime::create(false, {.engine = *parse_engine(engine), .spin = !no_spin});
   if (!runtime.ok()) return 1;
   Status status = (*runtime)->reactor().block_on(run((*runtime)->context(), &options));
   if (!status.ok()) std::fprintf(stderr, "device_load: %s\n", status.to_string().c_str());

@@ -66,13 +66,13 @@ int run(int argc, char** argv) {
   std::string path;
   std::string log_level = "info";
   bool check = false;
-  io::EngineKind engine = io::EngineKind::kAuto;
+  io::ReactorOptions reactor;
   CLI::App app("Publishes drives over NVMe/TCP until SIGTERM", kProgram);
   app.add_option("config,--config", path, "configuration, YAML")->required();
   app.add_flag("--check", check, "only say whether the configuration is right");
   app.add_option("--log-level", log_level, "debug, info, warn, error or off")
       ->capture_default_str();
-  add_engine_option(app, &engine);
+  add_reactor_options(app, &reactor);
   if (auto ended = parse_command_line(app, argc, argv, kManual)) return *ended;
   auto level = parse_log_level(log_level);
   if (!level.ok()) return fail(kProgram, level.status());
@@ -86,7 +86,7 @@ int run(int argc, char** argv) {
     fmt::print("{}: right\n", path);
     return 0;
   }
-  auto runtime = io::Runtime::create(false, engine);
+  auto runtime = io::Runtime::create(false, reactor);
   if (!runtime.ok()) return fail(kProgram, runtime.status());
   StopSignals signals((*runtime)->reactor());
   Status status = (*runtime)->reactor().block_on(

@@ -37,7 +37,7 @@ struct Options {
   bool read_only = false;
   bool exclusive = false;
   std::string log_level = "warn";
-  io::EngineKind engine = io::EngineKind::kAuto;
+  io::ReactorOptions reactor;
 };
 
 template <typename... Args>
@@ -159,7 +159,7 @@ int run(int argc, char** argv) {
                "one NBD connection a device: a new one ends the one before it");
   app.add_option("--log-level", options.log_level, "debug, info, warn, error or off")
       ->capture_default_str();
-  add_engine_option(app, &options.engine);
+  add_reactor_options(app, &options.reactor);
   if (auto ended = parse_command_line(app, argc, argv, kManual)) return *ended;
   if (options.nbd.empty() && options.nvme.listen.empty() && options.ublk.empty()) {
     return fail(kProgram,
@@ -183,7 +183,7 @@ int run(int argc, char** argv) {
   if (!level.ok()) return fail(kProgram, level.status());
   set_log_level(*level);
 
-  auto runtime = io::Runtime::create(false, options.engine);
+  auto runtime = io::Runtime::create(false, options.reactor);
   if (!runtime.ok()) return fail(kProgram, runtime.status());
   StopSignals signals((*runtime)->reactor());
   Status status = (*runtime)->reactor().block_on(serve((*runtime)->context(), &options, &signals));

@@ -263,8 +263,9 @@ void bind_objects(py::module_& m) {
       .value("io_uring", BB_ENGINE_IO_URING)
       .value("epoll", BB_ENGINE_EPOLL);
   py::class_<PyRuntime>(m, "Runtime")
-      .def(py::init(
-          [](bb_engine engine) { return std::make_unique<PyRuntime>(bb::Runtime(false, engine)); }))
+      .def(py::init([](bb_engine engine, bool spin) {
+        return std::make_unique<PyRuntime>(bb::Runtime(false, engine, spin));
+      }))
       .def("engine", [](PyRuntime& self) { return self.get().engine(); })
       .def("close", &PyRuntime::close);
   py::class_<PyDevice>(m, "Device")

@@ -48,10 +48,11 @@ class Owner {
 
 class Runtime : public Owner<bb_runtime> {
  public:
-  explicit Runtime(bool host_driven = false, bb_engine engine = BB_ENGINE_AUTO) {
+  explicit Runtime(bool host_driven = false, bb_engine engine = BB_ENGINE_AUTO, bool spin = true) {
     bb_runtime_options options = BB_RUNTIME_OPTIONS_INIT;
     options.host_driven = host_driven ? 1 : 0;
     options.engine = engine;
+    options.no_spin = spin ? 0 : 1;
     check(bb_runtime_open(&options, &handle_));
   }
   Runtime(Runtime&&) noexcept = default;

@@ -90,8 +90,11 @@ typedef struct bb_runtime_options {
   uint32_t struct_size;
   uint32_t host_driven; /* 0: own thread; 1: the caller's event loop drives bb_runtime_poll() */
   uint32_t engine;      /* a bb_engine; 0: BB_ENGINE_AUTO */
+  /* 0: before it sleeps the loop looks up to 100 us for what may come, as long as that pays, which
+   * saves the time of a wake-up; 1: it sleeps at once. Since 0.1. */
+  uint32_t no_spin;
 } bb_runtime_options;
-#define BB_RUNTIME_OPTIONS_INIT {sizeof(bb_runtime_options), 0, BB_ENGINE_AUTO}
+#define BB_RUNTIME_OPTIONS_INIT {sizeof(bb_runtime_options), 0, BB_ENGINE_AUTO, 0}
 
 /* Opens a runtime; `options` may be NULL. Errors: BB_NOT_SUPPORTED (BB_ENGINE_IO_URING, and it is
  * refused), BB_INVALID_ARGUMENT, BB_NO_SPACE (descriptors, memory). Since 0.1. */

@@ -105,7 +105,8 @@ int bb_runtime_open(const bb_runtime_options* options, bb_runtime** out) {
   if (!taken.ok()) return capi::code_of(taken);
   bb::Result<bb::io::EngineKind> engine = capi::engine_of(given.engine);
   if (!engine.ok()) return capi::code_of(engine.status());
-  auto runtime = bb::io::Runtime::create(given.host_driven == 0, *engine);
+  auto runtime = bb::io::Runtime::create(given.host_driven == 0,
+                                         {.engine = *engine, .spin = given.no_spin == 0});
   if (!runtime.ok()) return capi::code_of(runtime.status());
   auto handle = std::make_unique<bb_runtime>();
   handle->runtime = std::move(runtime).value();

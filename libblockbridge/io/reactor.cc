@@ -44,22 +44,26 @@ void warn_of_epoll(const Status& refusal) {
 
 }  // namespace
 
-Result<std::unique_ptr<Reactor>> Reactor::create(EngineKind kind) {
-  if (kind != EngineKind::kEpoll) {
+Result<std::unique_ptr<Reactor>> Reactor::create(ReactorOptions options) {
+  if (options.engine != EngineKind::kEpoll) {
     Result<std::unique_ptr<UringEngine>> made = UringEngine::create();
     if (made.ok()) {
       UringEngine* uring = made->get();
-      return std::unique_ptr<Reactor>(new Reactor(std::move(made).value(), uring));
+      return std::unique_ptr<Reactor>(new Reactor(std::move(made).value(), uring, options.spin));
     }
-    if (kind == EngineKind::kUring || made.code() != Code::k_not_supported) return made.status();
+    bool refused = made.code() == Code::k_not_supported;
+    if (options.engine == EngineKind::kUring || !refused) return made.status();
     warn_of_epoll(made.status());
   }
   BB_ASSIGN(std::unique_ptr<EpollEngine> engine, EpollEngine::create());
-  return std::unique_ptr<Reactor>(new Reactor(std::move(engine), nullptr));
+  return std::unique_ptr<Reactor>(new Reactor(std::move(engine), nullptr, options.spin));
 }
 
-Reactor::Reactor(std::unique_ptr<Engine> engine, UringEngine* uring)
-    : engine_(std::move(engine)), uring_(uring), prng_(random_seed()) {}
+Reactor::Reactor(std::unique_ptr<Engine> engine, UringEngine* uring, bool spin)
+    : engine_(std::move(engine)),
+      uring_(uring),
+      may_spin_(spin && engine_->may_spin()),
+      prng_(random_seed()) {}
 
 Reactor::~Reactor() {
   for (int fd : {epoll_fd_, timer_fd_}) {
@@ -165,7 +169,7 @@ void Reactor::enter(bool wait) {
   // needs, it is not: after each time in vain twice as many short waits are slept through, at
   // first.
   uint64_t started_ns = now_ns();
-  bool spun = engine_->may_spin() && last_wait_short_ && spin_skip_ == 0;
+  bool spun = may_spin_ && last_wait_short_ && spin_skip_ == 0;
   bool came = spun && spin(started_ns);
   if (!came) engine_->sleep(timers_.next_deadline_ns(), spun ? now_ns() : started_ns);
   last_wait_short_ = now_ns() - started_ns < kSpinNs;
@@ -180,6 +184,7 @@ void Reactor::enter(bool wait) {
 
 // Looks for completions without sleeping, for a short time; false: nothing came.
 bool Reactor::spin(uint64_t started_ns) {
+  ++spins_;
   uint64_t until_ns = started_ns + kSpinNs;
   if (auto deadline = timers_.next_deadline_ns()) until_ns = std::min(until_ns, *deadline);
   engine_->flush();

@@ -15,6 +15,11 @@ namespace bb::io {
 
 class UringEngine;
 
+struct ReactorOptions {
+  EngineKind engine = EngineKind::kAuto;
+  bool spin = true;  // look for completions a moment before sleeping, as long as that pays
+};
+
 // The real loop: single-threaded, on one engine. Sleeps in the kernel when nothing is to do.
 // Created anywhere; the first thread that calls run(), run_once() or poll_fd() owns it from then
 // on.
@@ -22,7 +27,7 @@ class Reactor final : public Loop {
  public:
   // kAuto: io_uring, or epoll with a line in the log, the first time, where the kernel or a sandbox
   // refuses io_uring. kUring is NOT_SUPPORTED there, with the errno in the text.
-  static Result<std::unique_ptr<Reactor>> create(EngineKind kind = EngineKind::kAuto);
+  static Result<std::unique_ptr<Reactor>> create(ReactorOptions options = {});
   ~Reactor() override;
 
   uint64_t now_ns() const override;
@@ -32,8 +37,9 @@ class Reactor final : public Loop {
   void post_remote(Work& work) override;
   void arm(Timer& timer, uint64_t deadline_ns) override { timers_.arm(timer, deadline_ns); }
   void disarm(Timer& timer) override { timers_.disarm(timer); }
-  bool run_once(bool wait) override;       // never from something it runs
-  bool inside() const { return inside_; }  // in run_once() at this moment
+  bool run_once(bool wait) override;         // never from something it runs
+  uint64_t spins() const { return spins_; }  // how often it looked for something before sleeping
+  bool inside() const { return inside_; }    // in run_once() at this moment
   // Work that was posted and has not run: an empty loop is not yet an idle one.
   bool has_posted() const {
     return !ready_.empty() || remote_.load(std::memory_order_acquire) != nullptr;
@@ -71,7 +77,7 @@ class Reactor final : public Loop {
   UringEngine* uring() { return uring_; }
 
  private:
-  Reactor(std::unique_ptr<Engine> engine, UringEngine* uring);
+  Reactor(std::unique_ptr<Engine> engine, UringEngine* uring, bool spin);
   void start();
   void take_remote();
   void run_ready();
@@ -82,10 +88,12 @@ class Reactor final : public Loop {
 
   std::unique_ptr<Engine> engine_;
   UringEngine* uring_;
+  const bool may_spin_;
   bool started_ = false;
   bool inside_ = false;
   bool last_wait_short_ = false;
   uint32_t spin_skip_ = 0;
+  uint64_t spins_ = 0;
   uint32_t spin_penalty_ = 1;
   int epoll_fd_ = -1;  // host-driven: of the engine's descriptor and the timer
   int timer_fd_ = -1;

@@ -3,8 +3,8 @@
 
 namespace bb::io {
 
-Result<std::unique_ptr<Runtime>> Runtime::create(bool own_thread, EngineKind engine) {
-  BB_ASSIGN(std::unique_ptr<Reactor> reactor, Reactor::create(engine));
+Result<std::unique_ptr<Runtime>> Runtime::create(bool own_thread, ReactorOptions options) {
+  BB_ASSIGN(std::unique_ptr<Reactor> reactor, Reactor::create(options));
   std::unique_ptr<Runtime> runtime(new Runtime(std::move(reactor)));
   if (own_thread) runtime->thread_ = std::thread([raw = runtime.get()] { raw->serve(); });
   return runtime;

@@ -18,8 +18,7 @@ namespace bb::io {
 // on a thread of its own, and any thread may call in; or the thread that uses it drives the loop.
 class Runtime {
  public:
-  static Result<std::unique_ptr<Runtime>> create(bool own_thread,
-                                                 EngineKind engine = EngineKind::kAuto);
+  static Result<std::unique_ptr<Runtime>> create(bool own_thread, ReactorOptions options = {});
   ~Runtime();  // every object that lives in it has been closed
 
   Context context();

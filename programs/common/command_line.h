@@ -7,7 +7,7 @@
 
 #include "base/log.h"
 #include "base/status.h"
-#include "io/engine.h"
+#include "io/reactor.h"
 
 namespace bb::program {
 
@@ -17,8 +17,8 @@ namespace bb::program {
 std::optional<int> parse_command_line(CLI::App& app, int argc, char** argv,
                                       std::string_view more = "");
 
-// --engine of a daemon: auto, io_uring or epoll.
-void add_engine_option(CLI::App& app, io::EngineKind* engine);
+// --engine and --no-spin of a daemon.
+void add_reactor_options(CLI::App& app, io::ReactorOptions* options);
 
 Result<LogLevel> parse_log_level(const std::string& text);  // debug, info, warn, error, off
 

@@ -83,7 +83,7 @@ void add_control_options(CLI::App& app, ControlOptions* options) {
 
 Result<Json> control_call(const ControlOptions& options, std::string method, Json params) {
   // One question, one answer: no ring has to be made for that, nor a word said if it cannot be.
-  BB_ASSIGN(auto reactor, io::Reactor::create(io::EngineKind::kEpoll));
+  BB_ASSIGN(auto reactor, io::Reactor::create({.engine = io::EngineKind::kEpoll}));
   io::Offload offload;
   auto network = io::make_tcp_network(*reactor, &offload);
   io::Context context{*reactor, *network, reactor.get(), &offload};

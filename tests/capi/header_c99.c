@@ -5,7 +5,7 @@
 
 /* The sizes are the ABI: a struct may grow at its end in a later release, never change. */
 #define SIZE(type, bytes) typedef char size_of_##type[(sizeof(type) == (bytes)) ? 1 : -1]
-SIZE(bb_runtime_options, 12);
+SIZE(bb_runtime_options, 16);
 SIZE(bb_device_info, 32);
 SIZE(bb_io, 568);
 SIZE(bb_array_options, 32);
@@ -17,7 +17,7 @@ int main(void) {
   bb_device_info info = BB_DEVICE_INFO_INIT;
   bb_array_options array = BB_ARRAY_OPTIONS_INIT;
   bb_export_options exported = BB_EXPORT_OPTIONS_INIT;
-  if (options.struct_size != 12 || io.struct_size != sizeof io || info.struct_size != sizeof info ||
+  if (options.struct_size != 16 || io.struct_size != sizeof io || info.struct_size != sizeof info ||
       array.struct_size != sizeof array || exported.struct_size != sizeof exported) {
     return 1;
   }

@@ -29,6 +29,12 @@ def test_epoll_is_to_be_had_everywhere(tmp_path):
             assert device.read(4096, 4096) == b"x" * 4096
 
 
+def test_need_not_spin(tmp_path):
+    with bb.Runtime(spin=False) as runtime, runtime.open("mem:1M") as device:
+        device.write(0, b"y" * 4096)
+        assert device.read(0, 4096) == b"y" * 4096
+
+
 def test_names_the_engines():
     with pytest.raises(ValueError, match="engine 'kqueue' is none of auto, io_uring, epoll"):
         bb.Runtime(engine="kqueue")

@@ -132,14 +132,15 @@ class Runtime(_Closes):
     """What everything else lives in: one thread that does the I/O. Close it last.
 
     engine: "auto" (io_uring, or epoll where that is refused), "io_uring" or "epoll".
+    spin: look up to 100 us for what may come before sleeping, as long as that pays.
     """
 
-    def __init__(self, engine="auto"):
+    def __init__(self, engine="auto", spin=True):
         try:
             kind = _core.Engine.__members__[engine]
         except KeyError:
             raise ValueError(f"engine {engine!r} is none of auto, io_uring, epoll") from None
-        self._handle = _core.Runtime(kind)
+        self._handle = _core.Runtime(kind, spin)
 
     @property
     def engine(self):

@@ -58,7 +58,7 @@ TEST(EngineKind, HasANameEach) {
 class EngineTest : public testing::TestWithParam<EngineKind> {
  protected:
   void SetUp() override {
-    auto made = Reactor::create(GetParam());
+    auto made = Reactor::create({.engine = GetParam()});
     if (made.code() == Code::k_not_supported) GTEST_SKIP() << made.status().to_string();
     ASSERT_TRUE(made.ok()) << made.status().to_string();
     reactor = std::move(made).value();
@@ -108,6 +108,27 @@ struct SocketPair {
     }
   }
 };
+
+// Short waits, as many as it takes for the loop to find that looking could pay.
+void wait_shortly(Reactor& reactor, int times) {
+  for (int i = 0; i < times && reactor.spins() == 0; ++i) {
+    struct Alarm : Timer {
+      bool fired = false;
+    } alarm;
+    alarm.deadline_ns = reactor.now_ns() + 10'000;
+    alarm.fire = [](Timer* self) { static_cast<Alarm*>(self)->fired = true; };
+    reactor.arm(alarm, alarm.deadline_ns);
+    while (!alarm.fired) reactor.run_once(true);
+  }
+}
+
+TEST_P(EngineTest, LooksBeforeItSleepsUnlessToldNotTo) {
+  wait_shortly(*reactor, 100'000);
+  EXPECT_GT(reactor->spins(), 0u);
+  auto asleep = std::move(Reactor::create({.engine = GetParam(), .spin = false})).value();
+  wait_shortly(*asleep, 200);
+  EXPECT_EQ(asleep->spins(), 0u);
+}
 
 TEST_P(EngineTest, ReceivesWhatIsThereAndWaitsForTheRest) {
   SocketPair pair;
