@@ -12,25 +12,16 @@ import json
 import os
 import pathlib
 import random
-import shutil
 import subprocess
 import sys
 import time
 
-MISSING = [
-    tool
-    for tool in ("nbdkit", "qemu-nbd", "qemu-storage-daemon", "nbdcopy", "nbdinfo", "qemu-img",
-                 "fio")
-    if shutil.which(tool) is None
-]  # fmt: skip
-try:
-    import nbd
-    import pytest
-except ImportError as problem:
-    MISSING.append(problem.name)
-if MISSING:
-    print(f"skipped: not installed: {', '.join(MISSING)}")
-    sys.exit(77)
+from tools import require, run
+
+require("nbdkit", "qemu-nbd", "qemu-storage-daemon", "nbdcopy", "nbdinfo", "qemu-img", "fio")
+
+import nbd  # noqa: E402
+import pytest  # noqa: E402
 
 from daemon import running  # noqa: E402
 
@@ -38,14 +29,6 @@ BUILD = pathlib.Path(os.environ.get("BB_BUILD_DIR", "build"))
 SERVE = BUILD / "programs" / "bb-serve"
 MIB = 1 << 20
 SIZE = 64 * MIB
-
-
-def run(*words, fails=False):
-    done = subprocess.run(
-        [str(w) for w in words], capture_output=True, text=True, timeout=120, check=False
-    )
-    assert fails == (done.returncode != 0), f"{words}: {done.stdout}{done.stderr}"
-    return done.stdout + done.stderr
 
 
 @contextlib.contextmanager

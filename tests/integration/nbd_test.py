@@ -10,25 +10,17 @@ import json
 import os
 import pathlib
 import random
-import shutil
 import socket
 import struct
 import subprocess
 import sys
 
-MISSING = [
-    tool
-    for tool in ("nbdinfo", "nbdcopy", "qemu-img", "qemu-io", "fio")
-    if shutil.which(tool) is None
-]
-try:
-    import nbd
-    import pytest
-except ImportError as problem:
-    MISSING.append(problem.name)
-if MISSING:
-    print(f"skipped: not installed: {', '.join(MISSING)}")
-    sys.exit(77)
+from tools import require, run
+
+require("nbdinfo", "nbdcopy", "qemu-img", "qemu-io", "fio")
+
+import nbd  # noqa: E402
+import pytest  # noqa: E402
 
 from daemon import running  # noqa: E402
 
@@ -36,14 +28,6 @@ BUILD = pathlib.Path(os.environ.get("BB_BUILD_DIR", "build"))
 SERVE = BUILD / "programs" / "bb-serve"
 MIB = 1 << 20
 SIZE = 256 * MIB
-
-
-def run(*words, fails=False):
-    done = subprocess.run(
-        [str(w) for w in words], capture_output=True, text=True, timeout=300, check=False
-    )
-    assert fails == (done.returncode != 0), f"{words}: {done.stdout}{done.stderr}"
-    return done.stdout + done.stderr
 
 
 @pytest.fixture(params=["mem", "file"], name="server")
