@@ -2,6 +2,7 @@
 #include "bb-serve-nvme.h"
 
 #include "base/units.h"
+#include "io/nvme/host_security.h"
 
 namespace bb::program {
 namespace {
@@ -21,6 +22,48 @@ Result<uint32_t> parse_bytes(const char* option, const std::string& text) {
                  UINT32_MAX);
   }
   return static_cast<uint32_t>(*bytes);
+}
+
+Result<io::nvme::TlsPolicy> parse_tls(std::string_view text) {
+  if (text == "off") return io::nvme::TlsPolicy::kOff;
+  if (text == "allowed") return io::nvme::TlsPolicy::kAllowed;
+  if (text == "required") return io::nvme::TlsPolicy::kRequired;
+  return error(Code::k_invalid_argument, "--tls \"{}\" is none of off, allowed, required", text);
+}
+
+// NQN=FILE, as --host-secret and --host-psk take it.
+template <typename T, typename Load>
+Status load_named(const char* option, const std::vector<std::string>& given, const Load& load,
+                  std::map<std::string, T, std::less<>>& into) {
+  for (const std::string& text : given) {
+    size_t equals = text.rfind('=');
+    if (equals == std::string::npos) {
+      return error(Code::k_invalid_argument, "{} \"{}\": expected NQN=FILE", option, text);
+    }
+    std::string nqn = text.substr(0, equals);
+    BB_TRY(io::nvme::check_nqn(nqn).with_context(option));
+    Result<T> loaded = load(text.substr(equals + 1));
+    if (!loaded.ok()) return loaded.status().with_context(option);
+    if (!into.emplace(nqn, std::move(*loaded)).second) {
+      return error(Code::k_invalid_argument, "{}: {} comes twice", option, nqn);
+    }
+  }
+  return {};
+}
+
+Result<io::nvme::SecurityConfig> load_security(const NvmeArguments& arguments) {
+  io::nvme::SecurityConfig security;
+  BB_TRY(load_named("--host-secret", arguments.host_secrets, io::nvme::load_auth_secret,
+                    security.hosts));
+  BB_TRY(load_named("--host-psk", arguments.host_psks, io::nvme::load_psk, security.psks));
+  if (arguments.ctrl_secret.empty()) return security;
+  if (security.hosts.empty()) {
+    return error(Code::k_invalid_argument, "--ctrl-secret: no host has a --host-secret");
+  }
+  Result<io::nvme::AuthSecret> secret = io::nvme::load_auth_secret(arguments.ctrl_secret);
+  if (!secret.ok()) return secret.status().with_context("--ctrl-secret");
+  security.controller = std::move(*secret);
+  return security;
 }
 
 // The n-th --uuid, or a fresh one: two machines must never show hosts the same disk by accident.
@@ -45,6 +88,18 @@ void add_nvme_arguments(CLI::App& app, NvmeArguments* arguments) {
                "NVMe/TCP: a host that connects anew by an address ends what it had there, and is "
                "let in once nothing of that can happen any more; for our own initiator, whose "
                "writes then go on at once after a lost connection");
+  app.add_option("--host-secret", arguments->host_secrets,
+                 "NQN=FILE: this host must prove that it knows the DH-HMAC-CHAP secret in FILE "
+                 "(DHHC-1:..., mode 0600); hosts without one are refused then; may be repeated");
+  app.add_option("--ctrl-secret", arguments->ctrl_secret,
+                 "FILE with the DH-HMAC-CHAP secret that proves us to hosts that ask for it");
+  app.add_option("--tls", arguments->tls,
+                 "NVMe/TCP over TLS 1.3: off, allowed (hosts without keys come in the clear), "
+                 "required")
+      ->capture_default_str();
+  app.add_option("--host-psk", arguments->host_psks,
+                 "NQN=FILE: this host comes by TLS with the key in FILE (NVMeTLSkey-1:..., mode "
+                 "0600); hosts without one are refused then; may be repeated");
   app.add_option("--digest", arguments->digest,
                  "NVMe/TCP digests: on (when the host asks), off, require")
       ->capture_default_str();
@@ -75,6 +130,7 @@ Result<io::nvme::TargetOptions> nvme_target_options(const NvmeArguments& argumen
   io::nvme::TargetOptions options;
   for (const std::string& address : arguments.listen) options.listen.push_back({address});
   BB_ASSIGN(options.digests, parse_digest(arguments.digest));
+  BB_ASSIGN(options.tls, parse_tls(arguments.tls));
   options.limits = arguments.limits;
   BB_ASSIGN(options.limits.transfer_bytes, parse_bytes("--nvme-transfer", arguments.transfer));
   BB_ASSIGN(options.limits.capsule_data_bytes,
@@ -97,6 +153,7 @@ io::Task<Result<std::vector<std::string>>> publish_nvme(io::Context context,
                                                         const Devices* devices,
                                                         io::nvme::Target* target,
                                                         Reservations* reservations) {
+  BB_CO_ASSIGN(io::nvme::SecurityConfig security, load_security(*arguments));
   std::vector<io::nvme::SubsystemOptions> subsystems;
   for (size_t i = 0; i < devices->size(); ++i) {
     BB_CO_ASSIGN(Uuid uuid, uuid_of(context, *arguments, i));
@@ -104,6 +161,7 @@ io::Task<Result<std::vector<std::string>>> publish_nvme(io::Context context,
       subsystems.push_back({.nqn = "nqn.2026-11.io.blockbridge:disk:" + uuid.to_string(),
                             .uuid = uuid,
                             .allowed_hosts = arguments->allowed_hosts,
+                            .security = security,
                             .single_association = arguments->single_association});
     }
     io::nvme::NamespaceOptions one{.device = (*devices)[i].get(), .uuid = uuid};

@@ -17,6 +17,10 @@ struct NvmeArguments {
   std::vector<std::string> listen;
   std::vector<std::string> uuids;
   std::vector<std::string> allowed_hosts;
+  std::vector<std::string> host_secrets;  // NQN=FILE
+  std::string ctrl_secret;
+  std::string tls = "off";
+  std::vector<std::string> host_psks;  // NQN=FILE
   std::string digest = "on";
   bool one_subsystem = false;
   bool single_association = false;

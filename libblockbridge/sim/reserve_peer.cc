@@ -19,6 +19,11 @@ std::byte* ReservePeer::take_buffer(uint32_t capacity_bytes) {
 
 void ReservePeer::give_buffer(std::byte* buffer, uint32_t) { std::free(buffer); }
 
+void ReservePeer::compute(io::DhExchange& exchange) {
+  exchange.compute();
+  queue_.on_computed();
+}
+
 bool ReservePeer::connect(uint16_t queue_id, uint16_t controller, const Uuid& host) {
   std::byte hello[kIcBytes];
   IcReq{}.encode(hello);

@@ -31,6 +31,7 @@ class ReservePeer final : public io::nvme::QueueHost {
   std::byte* take_buffer(uint32_t capacity_bytes) override;
   void give_buffer(std::byte* buffer, uint32_t capacity_bytes) override;
   void wake() override {}
+  void compute(io::DhExchange&) override;
 
  private:
   void read(ConstBytes bytes);

@@ -86,6 +86,10 @@ class Peer final : public QueueHost {
     std::free(buffer);
   }
   void wake() override {}
+  void compute(io::DhExchange& exchange) override {
+    exchange.compute();
+    queue.on_computed();
+  }
 
   // An exact copy: whoever reads beyond it is caught.
   void receive(ConstBytes bytes, bool in_pieces, uint64_t now_ns) {

@@ -38,7 +38,7 @@ class OurTarget:
     has_reservations = True
     host_refused = r"Connect for subsystem .* is not allowed|failed to connect queue: 0"
 
-    def __init__(self, build_dir, folder, digests=True):
+    def __init__(self, build_dir, folder, digests=True, more=()):
         program = pathlib.Path(build_dir, "programs/bb-serve").resolve()
         if not program.exists():
             raise Unavailable(f"no program {program.name} in {program.parent}")
@@ -56,7 +56,7 @@ class OurTarget:
         for uuid in UUIDS:
             self.command += ["--uuid", uuid]
         self.command += ["--reservations", folder, "--digest", "on" if digests else "off"]
-        self.command += ["--allow-host", HOSTS[0], "--allow-host", HOSTS[1]]
+        self.command += ["--allow-host", HOSTS[0], "--allow-host", HOSTS[1], *more]
         self.log = open(pathlib.Path(folder, "target.log"), "a+", encoding="utf-8")
         text = self._start(f"127.0.0.1:{free_port()}")
         found = re.findall(r"^export nvme-tcp \S+?:(\d+) (\S+)$", text, re.M)

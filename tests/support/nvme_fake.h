@@ -175,6 +175,10 @@ class FakeConnection final : public QueueHost {
     std::free(buffer);
   }
   void wake() override { ++wakes; }
+  void compute(DhExchange& exchange) override {
+    exchange.compute();
+    queue.on_computed();
+  }
 
   // Gives bytes to the queue and answers until it has nothing more to do; what it sent comes back.
   Buffer exchange(ConstBytes bytes, uint64_t now_ns = 1) {

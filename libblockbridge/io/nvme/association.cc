@@ -51,6 +51,9 @@ Task<Result<std::unique_ptr<InitiatorConnection>>> Association::connect_queue(
     uint16_t queue_id, uint16_t entries, uint32_t capsule_data_bytes, uint64_t deadline_ns) {
   auto stream = co_await context_.network.connect({options_.address}, deadline_ns);
   if (!stream.ok()) co_return stream.status();
+  stream = co_await secured(context_, std::move(stream).value(), options_.security,
+                            options_.host.host_nqn, options_.subsystem_nqn, deadline_ns);
+  if (!stream.ok()) co_return stream.status();
   InitiatorQueue::Options options{
       .digests = options_.digests,
       .depth = queue_id == 0 ? kAdminDepth : static_cast<uint16_t>(entries - 1),
@@ -91,6 +94,9 @@ Task<Status> Association::fabrics_connect(InitiatorConnection* connection, uint1
     co_return status.with_context(fmt::format("connect queue {} as {} to {}", queue_id,
                                               options_.host.host_nqn, options_.subsystem_nqn));
   }
+  bool wanted = (command.cqe.result & kConnectAuthentication) != 0;
+  BB_CO_TRY(co_await authenticate(context_, connection, wanted, options_.security,
+                                  options_.host.host_nqn, options_.subsystem_nqn, deadline_ns));
   if (queue_id == 0) controller_id_ = static_cast<uint16_t>(command.cqe.result & 0xffff);
   co_return Status();
 }

@@ -7,6 +7,7 @@
 
 #include "io/context.h"
 #include "io/nvme/ana.h"
+#include "io/nvme/host_security.h"
 #include "io/nvme/identify.h"
 #include "io/nvme/initiator_connection.h"
 
@@ -20,7 +21,9 @@ struct AssociationOptions {
   uint32_t nsid = 1;
   uint16_t queue_depth = 128;
   uint16_t queues = 1;
-  uint64_t keep_alive_ns = 0;  // 0: none
+  uint64_t keep_alive_ns = 0;                    // 0: none
+  SecurityFiles security_files;                  // for whoever opens, to load
+  std::shared_ptr<const HostSecurity> security;  // what was in them
 };
 
 // A host's connections to one controller: the admin queue and the I/O queues. When one breaks, all

@@ -165,7 +165,8 @@ struct HostIdentity {
 };
 
 inline constexpr size_t kConnectDataBytes = 1024;
-inline constexpr uint8_t kConnectNoFlowControl = 1u << 2;  // CATTR
+inline constexpr uint32_t kConnectAuthentication = 1u << 17;  // in DW0: AUTHREQ, ATR
+inline constexpr uint8_t kConnectNoFlowControl = 1u << 2;     // CATTR
 
 struct ConnectCommand {
   uint16_t record_format = 0;

@@ -87,7 +87,8 @@ DiscoveryWatch::DiscoveryWatch(Context context, DiscoveryOptions options, Change
   association_options_ = {.subsystem_nqn = std::string(kDiscoveryNqn),
                           .host = options_.host,
                           .digests = options_.digests,
-                          .keep_alive_ns = options_.keep_alive_ns};
+                          .keep_alive_ns = options_.keep_alive_ns,
+                          .security = options_.security};
 }
 
 DiscoveryWatch::~DiscoveryWatch() {

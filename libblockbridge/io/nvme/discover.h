@@ -26,6 +26,7 @@ struct DiscoveryOptions {
   std::vector<std::string> addresses;  // host:port, asked in turn until one answers
   HostIdentity host;
   Digests digests;
+  std::shared_ptr<const HostSecurity> security;  // its TLS key is for the services, too
   uint64_t timeout_ns = 5'000'000'000;
   uint64_t keep_alive_ns = 5'000'000'000;
 };

@@ -100,6 +100,7 @@ Task<Status> NvmeDevice::find_paths() {
       DiscoveryOptions{.addresses = options_.services,
                        .host = options_.association.host,
                        .digests = options_.association.digests,
+                       .security = options_.association.security,
                        .timeout_ns = options_.connect_timeout_ns},
       [this](const std::vector<DiscoveryEntry>& entries) { on_discovered(entries); });
   watch_->start();

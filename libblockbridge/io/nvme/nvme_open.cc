@@ -7,6 +7,8 @@ namespace {
 Task<Result<std::unique_ptr<Device>>> open(Context context, Result<NvmeOptions> options,
                                            std::string text) {
   if (!options.ok()) co_return options.status();
+  BB_CO_ASSIGN(options->association.security,
+               co_await load_security(context, options->association.security_files));
   auto device = std::make_unique<NvmeDevice>(context, std::move(options).value(), std::move(text));
   BB_CO_TRY(co_await device->open());
   co_return std::unique_ptr<Device>(std::move(device));

@@ -120,6 +120,7 @@ Result<NvmeOptions> parse(Uri uri, Prng& prng, uint16_t port) {
   BB_ASSIGN(options.wait_ns, uri.take_duration_ns("wait", 0));
   BB_ASSIGN(options.policy, take_policy(uri));
   BB_TRY(take_fence(uri, options));
+  BB_ASSIGN(association.security_files, take_security_files(uri));
   BB_TRY(uri.reject_unknown());
   struct Positive {
     std::string_view key;

@@ -48,6 +48,8 @@ constexpr Row kRows[] = {
     {NvmeStatus::kConnectInvalidParameters, Code::k_invalid_argument,
      "connect: invalid parameters"},
     {NvmeStatus::kConnectInvalidHost, Code::k_permission_denied, "connect: invalid host"},
+    {NvmeStatus::kAuthenticationRequired, Code::k_permission_denied,
+     "connect: authentication is required"},
     {NvmeStatus::kWriteFault, Code::k_io_error, "write fault"},
     {NvmeStatus::kUnrecoveredReadError, Code::k_io_error, "unrecovered read error"},
     {NvmeStatus::kGuardCheckError, Code::k_corrupt, "end-to-end guard check error"},

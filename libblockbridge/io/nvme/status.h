@@ -44,6 +44,7 @@ enum class NvmeStatus : uint16_t {
   kConnectControllerBusy = 0x181,
   kConnectInvalidParameters = 0x182,
   kConnectInvalidHost = 0x184,
+  kAuthenticationRequired = 0x191,
   kWriteFault = 0x280,
   kUnrecoveredReadError = 0x281,
   kGuardCheckError = 0x282,

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/units.h"
 #include "base/uri.h"
+#include "io/crypto/random.h"
 
 namespace bb::io::nvme {
 namespace {
@@ -43,7 +44,8 @@ Target::Target(Context context, TargetOptions options)
     : loop_(context.loop),
       network_(context.network),
       options_(std::move(options)),
-      core_(options_.limits, options_.digests),
+      exchanger_(context),
+      core_(options_.limits, options_.digests, secure_random),
       progress_(loop_),
       accepting_(loop_),
       serving_(loop_),
@@ -60,7 +62,8 @@ Target::~Target() { BB_CHECK(stopping_, "a target was destroyed without stop()")
 Result<std::unique_ptr<Target>> Target::create(Context context, TargetOptions options) {
   BB_TRY(check_limits(options.limits));
   std::unique_ptr<Target> target(new Target(context, std::move(options)));
-  Status status = target->listen();
+  Status status = target->prepare_tls();
+  if (status.ok()) status = target->listen();
   if (!status.ok()) {
     target->stopping_ = true;
     return status;
@@ -69,6 +72,22 @@ Result<std::unique_ptr<Target>> Target::create(Context context, TargetOptions op
     target->accepting_.spawn(target->accept(listener.get()));
   }
   return target;
+}
+
+Status Target::prepare_tls() {
+  if (options_.tls == TlsPolicy::kOff) return {};
+  TlsOptions options{.role = TlsRole::kServer};
+  options.find_psk = [this](std::string_view name) -> std::optional<TlsPsk> {
+    std::optional<PskIdentity> identity = PskIdentity::parse(name);
+    if (!identity) return std::nullopt;
+    std::optional<PskSecret> secret = core_.find_psk(*identity);
+    if (!secret) return std::nullopt;
+    Result<Secret> key = secret->tls_key(*identity);
+    if (!key.ok()) return std::nullopt;
+    return TlsPsk{.identity = std::string(name), .key = std::move(*key), .hash = identity->hash};
+  };
+  BB_ASSIGN(tls_, TlsContext::create(std::move(options)));
+  return {};
 }
 
 Status Target::listen() {
@@ -114,8 +133,9 @@ Task<void> Target::accept(Listener* listener) {
       continue;
     }
     make_room();
-    connections_.push_back(
-        std::make_unique<TargetConnection>(loop_, core_, pool_, progress_, std::move(*stream)));
+    connections_.push_back(std::make_unique<TargetConnection>(
+        loop_, core_, pool_, exchanger_, progress_, std::move(*stream), tls_,
+        options_.tls == TlsPolicy::kRequired));
     if (!housekeeping_.armed()) loop_.arm(housekeeping_, loop_.now_ns() + kHousekeepingNs);
     serving_.spawn(serve(connections_.back().get()));
   }
@@ -153,10 +173,16 @@ void Target::keep_house() {
 }
 
 Status Target::add_subsystem(SubsystemOptions options) {
+  if (tls_ == nullptr && !options.security.psks.empty()) {
+    return error(Code::k_invalid_argument,
+                 "subsystem {}: hosts have keys for TLS, which the target does not speak",
+                 options.nqn);
+  }
   SubsystemConfig config{.nqn = std::move(options.nqn),
                          .serial = std::move(options.serial),
                          .model = std::move(options.model),
                          .allowed_hosts = std::move(options.allowed_hosts),
+                         .security = std::move(options.security),
                          .admission = options.admission,
                          .single_association = options.single_association};
   if (config.serial.empty()) {  // what is left of the uuid in twenty characters

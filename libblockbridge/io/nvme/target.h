@@ -12,11 +12,15 @@
 
 namespace bb::io::nvme {
 
+// Whether hosts may or must come by TLS 1.3, with a key of theirs in a subsystem's SecurityConfig.
+enum class TlsPolicy : uint8_t { kOff, kAllowed, kRequired };
+
 struct TargetOptions {
   std::vector<Address> listen;
   // "host:port" that the discovery log names; empty: the addresses we listen on.
   std::vector<std::string> advertise;
   DigestPolicy digests = DigestPolicy::kAllow;
+  TlsPolicy tls = TlsPolicy::kOff;  // kAllowed: plain hosts too, where no keys are given out
   TargetLimits limits;
 };
 
@@ -40,7 +44,8 @@ struct SubsystemOptions {
   std::string serial;
   std::string model = "Blockbridge";
   std::vector<std::string> allowed_hosts;  // NQNs; empty: any
-  Admission* admission = nullptr;          // borrowed likewise
+  SecurityConfig security;
+  Admission* admission = nullptr;  // borrowed likewise
   // A host (its NQN and its identifier) has one association at a time by each address of ours: the
   // Connect of the next one is answered once nothing of the one before reaches the device any more,
   // and Identify Controller says so. For hosts that count on a command they gave up not to be
@@ -102,6 +107,7 @@ class Target {
 
   Target(Context context, TargetOptions options);
   Status listen();
+  Status prepare_tls();
   Task<void> accept(Listener* listener);
   void make_room();
   Task<void> serve(TargetConnection* connection);
@@ -113,7 +119,9 @@ class Target {
   Network& network_;
   TargetOptions options_;
   BufferPool pool_;
+  KeyExchanger exchanger_;
   TargetCore core_;
+  std::shared_ptr<TlsContext> tls_;  // null: off
   Event progress_;
   std::vector<std::unique_ptr<Listener>> listeners_;
   std::list<std::unique_ptr<TargetConnection>> connections_;

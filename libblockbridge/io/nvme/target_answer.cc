@@ -109,6 +109,9 @@ void TargetQueue::on_sent() {
   if (term_state_ == Control::kSending) term_state_ = Control::kDone;
   for (uint16_t index : being_sent_) free_slot(index);
   being_sent_.clear();
+  if (auth_ != nullptr && auth_->failed() && to_send_.empty()) {
+    return close(("authentication: " + auth_->reason()).c_str());
+  }
   serve_waiting(0);
 }
 

@@ -9,6 +9,7 @@ namespace bb::io::nvme {
 
 void TargetQueue::execute(uint16_t index, uint64_t now_ns) {
   TargetSlot& slot = slots_[index];
+  if (controller_ != nullptr && is_auth(slot.sqe)) return run_auth(index);
   if (controller_ != nullptr && queue_id_ != 0) return execute_io(index);
   bool event = controller_ != nullptr &&
                slot.sqe.opcode == static_cast<uint8_t>(AdminOpcode::kAsyncEventRequest);
@@ -47,6 +48,8 @@ void TargetQueue::run_connect(uint16_t index, uint64_t now_ns) {
     depth_ = static_cast<uint16_t>(command.queue_size + 1);
     sq_size_ = depth_;
     flow_control_ = (command.attributes & kConnectNoFlowControl) == 0;
+    auth_ = std::move(made.auth);
+    authenticated_ = auth_ == nullptr;
   }
   answer(index, made.status, made.result);
 }
@@ -60,6 +63,7 @@ void TargetQueue::retry_connect(uint64_t now_ns) {
   if (!std::exchange(retry_connect_, false) || closing_) return;
   uint16_t index = *connecting_;
   connecting_.reset();
+  if (controller_ != nullptr) return end_auth(index);
   run_connect(index, now_ns);
 }
 

@@ -44,8 +44,66 @@ ConnectAnswer TargetCore::connect(TargetQueue& queue, const ConnectCommand& comm
     bool host = parsed.status().text().starts_with("host");
     return bad_data(host ? kConnectDataHostAt : kConnectDataSubsystemAt);
   }
+  if (!channel_fits(queue, *parsed)) return refuse(NvmeStatus::kConnectInvalidHost);
   return command.queue_id == 0 ? connect_admin(queue, command, *parsed, now_ns)
                                : connect_io(queue, command, *parsed);
+}
+
+// Who comes by TLS is who its key says, and goes where its key is for. Where keys are given out,
+// nobody comes without.
+bool TargetCore::channel_fits(const TargetQueue& queue, const ConnectData& data) const {
+  if (const auto& identity = queue.tls_identity()) {
+    return identity->host_nqn == data.host.host_nqn &&
+           identity->subsystem_nqn == data.subsystem_nqn;
+  }
+  auto found = subsystems_.find(data.subsystem_nqn);
+  return found == subsystems_.end() || found->second->config().security.psks.empty();
+}
+
+std::optional<PskSecret> TargetCore::find_psk(const PskIdentity& identity) const {
+  for (const auto& [nqn, subsystem] : subsystems_) {
+    if (nqn != identity.subsystem_nqn && identity.subsystem_nqn != kDiscoveryNqn) continue;
+    const auto& psks = subsystem->config().security.psks;
+    auto found = psks.find(identity.host_nqn);
+    if (found != psks.end() && found->second.suite_hash() == identity.hash) return found->second;
+  }
+  return std::nullopt;
+}
+
+// What the host must go through before anything else; null: nothing.
+std::unique_ptr<AuthController> TargetCore::doubt(const Subsystem& subsystem,
+                                                  const HostIdentity& host) const {
+  const SecurityConfig& security = subsystem.config().security;
+  auto secret = security.hosts.find(host.host_nqn);
+  if (secret == security.hosts.end()) return nullptr;
+  return std::make_unique<AuthController>(AuthController::Options{.policy = security.policy,
+                                                                  .host = secret->second,
+                                                                  .controller = security.controller,
+                                                                  .host_nqn = host.host_nqn,
+                                                                  .subsystem_nqn = subsystem.nqn(),
+                                                                  .random = random_});
+}
+
+// Names are public: whoever only knows one must not use up what those need who can prove it.
+bool TargetCore::too_many_strangers() const {
+  auto strangers = std::count_if(controllers_.begin(), controllers_.end(), [](const auto& one) {
+    return one->queues[0] != nullptr && !one->queues[0]->authenticated();
+  });
+  return static_cast<size_t>(strangers) >= 1 + limits_.controllers / 4;
+}
+
+// Ends what else the host has here, now that it is known to be the host.
+bool TargetCore::take_over(TargetQueue& queue) {
+  const Controller* controller = queue.controller();
+  if (controller->discovery() || !controller->subsystem()->config().single_association) {
+    return true;
+  }
+  if (replace_association(*controller->subsystem(), controller->host(), queue.local_address(),
+                          controller)) {
+    return true;
+  }
+  waiting_.push_back(&queue);
+  return false;
 }
 
 ConnectAnswer TargetCore::connect_admin(TargetQueue& queue, const ConnectCommand& command,
@@ -62,12 +120,14 @@ ConnectAnswer TargetCore::connect_admin(TargetQueue& queue, const ConnectCommand
     ConnectAnswer admitted = admit(*subsystem, data.host);
     if (admitted.status != NvmeStatus::kSuccess) return admitted;
   }
-  if (subsystem != nullptr && subsystem->config().single_association &&
-      !replace_association(*subsystem, data.host, queue.local_address())) {
+  std::unique_ptr<AuthController> auth;
+  if (subsystem != nullptr) auth = doubt(*subsystem, data.host);
+  if (subsystem != nullptr && auth == nullptr && subsystem->config().single_association &&
+      !replace_association(*subsystem, data.host, queue.local_address(), nullptr)) {
     waiting_.push_back(&queue);
     return {.later = true};
   }
-  if (controllers_.size() >= limits_.controllers) {
+  if (controllers_.size() >= limits_.controllers || (auth != nullptr && too_many_strangers())) {
     return {.status = NvmeStatus::kConnectControllerBusy};
   }
   uint16_t id = free_id();
@@ -80,17 +140,19 @@ ConnectAnswer TargetCore::connect_admin(TargetQueue& queue, const ConnectCommand
   controller->local_address = queue.local_address();
   controller->queues.assign(size_t{1} + limits_.io_queues, nullptr);
   controller->queues[0] = &queue;
-  return {.result = id, .controller = controller};
+  uint32_t result = id | (auth != nullptr ? kConnectAuthentication : 0);
+  return {.result = result, .controller = controller, .auth = std::move(auth)};
 }
 
 // Ends what the host had by this address of ours: another address is another path, with an
 // association of its own. False while commands of that are with the device.
 bool TargetCore::replace_association(const Subsystem& subsystem, const HostIdentity& host,
-                                     const std::string& local_address) {
+                                     const std::string& local_address, const Controller* except) {
   const std::string& nqn = subsystem.nqn();
   end_controllers(
       [&](const Controller& one) {
-        return one.nqn() == nqn && one.host() == host && one.local_address == local_address;
+        return &one != except && one.nqn() == nqn && one.host() == host &&
+               one.local_address == local_address;
       },
       "the host connected anew");
   return std::none_of(leftovers_.begin(), leftovers_.end(), [&](const Leftover& one) {
@@ -119,7 +181,9 @@ ConnectAnswer TargetCore::connect_io(TargetQueue& queue, const ConnectCommand& c
   ConnectAnswer admitted = admit(*controller->subsystem(), data.host);
   if (admitted.status != NvmeStatus::kSuccess) return admitted;
   controller->queues[command.queue_id] = &queue;
-  return {.result = controller->id(), .controller = controller};
+  std::unique_ptr<AuthController> auth = doubt(*controller->subsystem(), data.host);
+  uint32_t result = controller->id() | (auth != nullptr ? kConnectAuthentication : 0);
+  return {.result = result, .controller = controller, .auth = std::move(auth)};
 }
 
 uint16_t TargetCore::free_id() {

@@ -34,19 +34,25 @@ IoOp op_of(TargetOp op) {
 
 }  // namespace
 
-TargetConnection::TargetConnection(Loop& loop, TargetCore& core, BufferPool& pool, Event& progress,
-                                   std::unique_ptr<Stream> stream)
+TargetConnection::TargetConnection(Loop& loop, TargetCore& core, BufferPool& pool,
+                                   KeyExchanger& exchanger, Event& progress,
+                                   std::unique_ptr<Stream> stream, std::shared_ptr<TlsContext> tls,
+                                   bool tls_required)
     : loop_(loop),
       core_(core),
       pool_(pool),
+      exchanger_(exchanger),
       progress_(progress),
       stream_(std::move(stream)),
+      tls_(std::move(tls)),
+      tls_required_(tls_required),
       queue_(core, *this),
       // Not cleared: pages that small messages never reach cost no memory.
       receive_(static_cast<std::byte*>(std::aligned_alloc(4096, kReceiveBytes))),
       ios_(new Io[queue_.slots()]),
       started_ns_(loop.now_ns()),
-      idle_(loop) {
+      idle_(loop),
+      computing_(loop) {
   BB_CHECK(receive_ != nullptr, "out of memory for {} bytes", kReceiveBytes);
   queue_.set_local_address(stream_->local());
   Result<HostPort> local = HostPort::parse(stream_->local());
@@ -78,9 +84,9 @@ void TargetConnection::close(const char* why) {
 }
 
 void TargetConnection::check_handshake(uint64_t now_ns) {
-  if (!queue_.connected() && !queue_.closing() &&
-      now_ns - started_ns_ > core_.limits().handshake_ns) {
-    close("no Connect in time");
+  bool done = queue_.connected() && queue_.authenticated();
+  if (!done && !queue_.closing() && now_ns - started_ns_ > core_.limits().handshake_ns) {
+    close(queue_.connected() ? "no authentication in time" : "no Connect in time");
   }
 }
 
@@ -162,6 +168,13 @@ void TargetConnection::on_sent(const Result<size_t>& sent) {
   schedule();
 }
 
+Task<void> TargetConnection::run_exchange(DhExchange* exchange) {
+  auto wanted = [this] { return !queue_.closing(); };
+  co_await exchanger_.compute(exchange, &wanted);
+  queue_.on_computed();
+  schedule();
+}
+
 // The host gets a moment to read why it is being cut off.
 Task<void> TargetConnection::drain() {
   alarm_.deadline_ns = 0;
@@ -174,7 +187,43 @@ Task<void> TargetConnection::drain() {
   loop_.disarm(alarm_);
 }
 
+// Where TLS is spoken, the first byte tells who speaks it: a handshake record begins with 22, a
+// connection in the clear with the type of its ICReq, 0. False: the connection is over.
+Task<bool> TargetConnection::secure() {
+  constexpr std::byte kHandshakeRecord{22};
+  auto got = co_await stream_->recv_some({receive_.get(), TlsStream::kBufferBytes});
+  if (!got.ok() || *got == 0) {
+    queue_.close(got.ok() ? "the host closed the connection" : "the connection was lost");
+    co_return false;
+  }
+  ConstBytes first(receive_.get(), *got);
+  if (first[0] != kHandshakeRecord) {
+    if (tls_required_) {
+      queue_.close("a host in the clear where TLS is required");
+      co_return false;
+    }
+    queue_.on_bytes(first, loop_.now_ns());
+    pump();
+    co_return true;
+  }
+  auto made = std::make_unique<TlsStream>(loop_, tls_, std::move(stream_), first);
+  TlsStream* tls = made.get();
+  stream_ = std::move(made);
+  Status status = co_await tls->handshake(started_ns_ + core_.limits().handshake_ns);
+  std::optional<PskIdentity> identity;
+  if (status.ok()) identity = PskIdentity::parse(tls->peer_identity());
+  if (!identity) {
+    log_warn("{} -> refused", status.to_string());
+    queue_.close("no TLS handshake");
+    co_return false;
+  }
+  log_info("{}: {} by TLS, {}", peer(), identity->host_nqn, tls->suite());
+  queue_.set_tls_identity(std::move(*identity));
+  co_return true;
+}
+
 Task<void> TargetConnection::run() {
+  if (tls_ != nullptr) (void)co_await secure();
   while (!queue_.closing()) {
     Bytes direct = queue_.direct_target();
     size_t room = queue_.expects_long_data() ? kLongDataRoomBytes : kReceiveBytes;
@@ -199,6 +248,7 @@ Task<void> TargetConnection::run() {
     shut_down_ = true;
     stream_->shutdown();
   }
+  co_await computing_.join();
   while (!idle_.is_set()) co_await idle_.wait();
   ended_ = true;  // nothing is posted from here on
   co_await stream_->close();

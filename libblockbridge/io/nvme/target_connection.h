@@ -6,8 +6,10 @@
 #include "io/context.h"
 #include "io/device.h"
 #include "io/nvme/buffer_pool.h"
+#include "io/nvme/key_exchanger.h"
 #include "io/nvme/target_queue.h"
 #include "io/sync.h"
+#include "io/tls_stream.h"
 
 namespace bb::io::nvme {
 
@@ -16,8 +18,9 @@ namespace bb::io::nvme {
 // ready. Nothing is allocated per I/O.
 class TargetConnection final : QueueHost {
  public:
-  TargetConnection(Loop& loop, TargetCore& core, BufferPool& pool, Event& progress,
-                   std::unique_ptr<Stream> stream);
+  TargetConnection(Loop& loop, TargetCore& core, BufferPool& pool, KeyExchanger& exchanger,
+                   Event& progress, std::unique_ptr<Stream> stream, std::shared_ptr<TlsContext> tls,
+                   bool tls_required);
 
   Task<void> run();  // until the connection has ended and nothing is in flight any more
 
@@ -55,6 +58,7 @@ class TargetConnection final : QueueHost {
     pool_.give(buffer, capacity_bytes);
   }
   void wake() override { schedule(); }
+  void compute(DhExchange& exchange) override { computing_.spawn(run_exchange(&exchange)); }
 
   void schedule();
   void pump();
@@ -64,12 +68,17 @@ class TargetConnection final : QueueHost {
   void on_sent(const Result<size_t>& sent);
   void note_host();
   Task<void> drain();
+  Task<bool> secure();
+  Task<void> run_exchange(DhExchange* exchange);
 
   Loop& loop_;
   TargetCore& core_;
   BufferPool& pool_;
+  KeyExchanger& exchanger_;
   Event& progress_;  // set when a closing connection's I/O has ended
   std::unique_ptr<Stream> stream_;
+  std::shared_ptr<TlsContext> tls_;  // null: no TLS here
+  bool tls_required_;
   TargetQueue queue_;
   std::unique_ptr<std::byte, Free> receive_;
   iovec receive_iov_[2];
@@ -86,6 +95,7 @@ class TargetConnection final : QueueHost {
   Send send_;
   Alarm alarm_;
   Event idle_;  // no I/O and no send
+  TaskGroup computing_;
 };
 
 }  // namespace bb::io::nvme

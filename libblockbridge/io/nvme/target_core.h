@@ -16,14 +16,16 @@ struct ConnectAnswer {
   NvmeStatus status = NvmeStatus::kSuccess;
   uint32_t result = 0;
   Controller* controller = nullptr;
-  bool later = false;  // no answer yet: ask again when the queue is told to
+  bool later = false;                    // no answer yet: ask again when the queue is told to
+  std::unique_ptr<AuthController> auth;  // the host has yet to prove itself
 };
 
 // Everything a target knows, apart from its sockets and devices.
 class TargetCore {
  public:
-  explicit TargetCore(TargetLimits limits, DigestPolicy policy = DigestPolicy::kAllow)
-      : limits_(limits), policy_(policy) {}
+  explicit TargetCore(TargetLimits limits, DigestPolicy policy = DigestPolicy::kAllow,
+                      FillRandom random = nullptr)
+      : limits_(limits), policy_(policy), random_(random) {}
 
   const TargetLimits& limits() const { return limits_; }
   DigestPolicy digest_policy() const { return policy_; }
@@ -45,6 +47,11 @@ class TargetCore {
 
   ConnectAnswer connect(TargetQueue& queue, const ConnectCommand& command, ConstBytes data,
                         uint64_t now_ns);
+  // The host of an admin queue has proved itself: what it had before ends, where it may have only
+  // one association. False while commands of that are with the device; then as `later`.
+  bool take_over(TargetQueue& queue);
+  // The key that goes with an identity a host names in its TLS handshake.
+  std::optional<PskSecret> find_psk(const PskIdentity& identity) const;
   // The queue is gone. With the admin queue goes the controller and all its queues.
   void disconnected(TargetQueue& queue, Controller& controller, uint16_t queue_id);
   // Ends the controllers that `of` chooses: their queues close, nothing new is submitted for them.
@@ -86,7 +93,10 @@ class TargetCore {
                            const ConnectData& data);
   ConnectAnswer admit(const Subsystem& subsystem, const HostIdentity& host) const;
   bool replace_association(const Subsystem& subsystem, const HostIdentity& host,
-                           const std::string& local_address);
+                           const std::string& local_address, const Controller* except);
+  bool channel_fits(const TargetQueue& queue, const ConnectData& data) const;
+  std::unique_ptr<AuthController> doubt(const Subsystem& subsystem, const HostIdentity& host) const;
+  bool too_many_strangers() const;
   uint16_t free_id();
   void discovery_changed();
   void namespace_changed(const Subsystem& subsystem, uint32_t nsid);
@@ -94,6 +104,7 @@ class TargetCore {
 
   TargetLimits limits_;
   DigestPolicy policy_;
+  FillRandom random_;
   std::vector<DiscoveryEntry> addresses_;
   std::map<std::string, std::shared_ptr<Subsystem>> subsystems_;
   std::vector<std::unique_ptr<Controller>> controllers_;

@@ -16,6 +16,8 @@ NvmeStatus TargetQueue::plan(TargetSlot& slot) {
     }
     return plan_data(slot, false, kConnectDataBytes);
   }
+  if (is_auth(sqe)) return plan_auth(slot);
+  if (!authenticated_) return final_status(NvmeStatus::kAuthenticationRequired);
   if ((sqe.flags & kFlagFuseMask) != 0) return final_status(NvmeStatus::kInvalidField);
   if (!fabrics) {
     if ((sqe.flags & kFlagPsdtMask) != kFlagSgl) return final_status(NvmeStatus::kInvalidField);

@@ -21,6 +21,8 @@ class QueueHost {
   virtual std::byte* take_buffer(uint32_t capacity_bytes) = 0;
   virtual void give_buffer(std::byte* buffer, uint32_t capacity_bytes) = 0;
   virtual void wake() = 0;
+  // Computes it, then calls on_computed(); until then the queue is not destroyed.
+  virtual void compute(DhExchange& exchange) = 0;
 
  protected:
   ~QueueHost() = default;
@@ -47,6 +49,7 @@ class TargetQueue {
   bool expects_long_data() const { return long_data_; }
   void on_io_done(uint16_t slot, Code code);
   void on_sent();
+  void on_computed();
   void close(const char* why);  // the stream ended, or the driver wants to stop
 
   std::optional<uint16_t> next_io();
@@ -63,6 +66,8 @@ class TargetQueue {
   }  // give the host a moment to read it
   const std::string& close_reason() const { return close_reason_; }
   bool connected() const { return controller_ != nullptr; }
+  // Also: the host has proved itself, or need not.
+  bool authenticated() const { return authenticated_; }
   Controller* controller() const { return controller_; }
   uint16_t queue_id() const { return queue_id_; }
   Digests digests() const { return out_format_.digests; }
@@ -72,6 +77,9 @@ class TargetQueue {
   // The same with the port: which of our paths this is.
   void set_local_address(std::string address) { local_address_ = std::move(address); }
   const std::string& local_address() const { return local_address_; }
+  // Who the TLS handshake says the host is.
+  void set_tls_identity(PskIdentity identity) { tls_identity_ = std::move(identity); }
+  const std::optional<PskIdentity>& tls_identity() const { return tls_identity_; }
   uint32_t slots() const { return static_cast<uint32_t>(slots_.size()); }
 
   // A Connect that had to wait may be tried again: the driver does so when woken.
@@ -115,6 +123,8 @@ class TargetQueue {
   NvmeStatus plan_reservation(TargetSlot& slot);
   NvmeStatus no_namespace(uint32_t nsid) const;
   NvmeStatus plan_admin(TargetSlot& slot);
+  static bool is_auth(const Sqe& sqe);
+  NvmeStatus plan_auth(TargetSlot& slot);
   NvmeStatus plan_data(TargetSlot& slot, bool to_host, uint32_t length_bytes);
   void start(uint16_t index, uint64_t now_ns);
   void have_buffer(uint16_t index, uint64_t now_ns);
@@ -135,6 +145,8 @@ class TargetQueue {
   void aborted_back();
   AdminReply run_admin(TargetSlot& slot, uint64_t now_ns);
   void run_connect(uint16_t index, uint64_t now_ns);
+  void run_auth(uint16_t index);
+  void end_auth(uint16_t index);
   void leave(const Controller& controller);
   AdminReply run_abort(const Sqe& sqe);
 
@@ -168,6 +180,10 @@ class TargetQueue {
   int receiving_ = -1;                  // slot of the present PDU's data; -1: to be dropped
   std::optional<uint16_t> connecting_;  // slot of a Connect that waits
   bool retry_connect_ = false;
+  std::unique_ptr<AuthController> auth_;  // null: the host need not prove itself
+  bool authenticated_ = true;
+  std::optional<uint16_t> authenticating_;  // slot of a message whose key exchange is computed
+  std::optional<PskIdentity> tls_identity_;
   bool aborting_ = false;    // a preempt ended commands that were with the device
   bool long_data_ = false;   // the last data the host sent was
   bool discarding_ = false;  // a refused capsule's data: answer at its end

@@ -26,13 +26,14 @@ struct TargetIo {
 struct TargetSlot {
   enum class State : uint8_t {
     kFree,
-    kReceiving,   // data from the host, in the capsule or behind an R2T
-    kWaiting,     // for a data buffer
-    kIo,          // with the device, or about to be
-    kReserving,   // a reservation command that is being carried out
-    kConnecting,  // a Connect that waits for the end of the association before
-    kAnswering,   // the answer is queued or being sent
-    kEvent,       // an asynchronous event request, kept
+    kReceiving,       // data from the host, in the capsule or behind an R2T
+    kWaiting,         // for a data buffer
+    kIo,              // with the device, or about to be
+    kReserving,       // a reservation command that is being carried out
+    kConnecting,      // a Connect that waits for the end of the association before
+    kAuthenticating,  // a key exchange is computed
+    kAnswering,       // the answer is queued or being sent
+    kEvent,           // an asynchronous event request, kept
   };
 
   State state = State::kFree;

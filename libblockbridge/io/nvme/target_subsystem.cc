@@ -36,6 +36,7 @@ Status check_geometry(const Geometry& geometry) {
 }
 
 bool Subsystem::allows(const std::string& host_nqn) const {
+  if (!config_.security.knows(host_nqn)) return false;
   const auto& allowed = config_.allowed_hosts;
   return allowed.empty() || std::find(allowed.begin(), allowed.end(), host_nqn) != allowed.end();
 }

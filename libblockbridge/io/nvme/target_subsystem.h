@@ -12,6 +12,7 @@
 #include "io/nvme/command.h"
 #include "io/nvme/target_limits.h"
 #include "io/nvme/target_reservation.h"
+#include "io/nvme/target_security.h"
 
 namespace bb::io {
 class Device;
@@ -88,7 +89,8 @@ struct SubsystemConfig {
   std::string model = "Blockbridge";
   std::string firmware = "0.1";
   std::vector<std::string> allowed_hosts;  // NQNs; empty: any
-  Admission* admission = nullptr;          // borrowed
+  SecurityConfig security;
+  Admission* admission = nullptr;  // borrowed
   bool single_association = false;
   std::vector<NamespaceConfig> namespaces;  // the first ones
 };
