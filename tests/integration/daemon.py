@@ -22,7 +22,8 @@ class Daemon:
         end = time.monotonic() + seconds
         # select() cannot see what a buffered reader holds back: read the file descriptor itself.
         output, text = self.process.stdout.fileno(), ""
-        while not all(any(line.startswith(r) for line in self.lines) for r in ready):
+        # What `ready` names twice must have come twice.
+        while any(sum(line.startswith(r) for line in self.lines) < ready.count(r) for r in ready):
             left = end - time.monotonic()
             if left <= 0 or not select.select([output], [], [], left)[0]:
                 self.process.kill()

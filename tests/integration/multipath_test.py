@@ -126,7 +126,7 @@ def under_load(single_association, options, faults):
     command += ["--nvme-tcp", "127.0.0.1:0", "--nvme-tcp", "127.0.0.1:0", "--log-level", "error"]
     if single_association:
         command.append("--single-association")
-    with running(command, ["ready nvme-tcp 127"]) as serve, bb.Runtime() as runtime:
+    with running(command, ["ready nvme-tcp 127"] * 2) as serve, bb.Runtime() as runtime:
         wanted = serve.last_words("export nvme-tcp ")
         proxies = [Proxy(address) for address, _ in wanted]
         addresses = ",".join(proxy.address for proxy in proxies)
@@ -200,7 +200,7 @@ def test_a_path_that_stays_away_is_settled_by_time(_):
 def test_discovery_names_the_paths(_):
     command = [OPTIONS.build / "programs" / "bb-serve", "--device", "mem:8M"]
     command += ["--nvme-tcp", "127.0.0.1:0", "--nvme-tcp", "127.0.0.1:0"]
-    with running(command, ["ready nvme-tcp 127"]) as serve, bb.Runtime() as runtime:
+    with running(command, ["ready nvme-tcp 127"] * 2) as serve, bb.Runtime() as runtime:
         wanted = serve.last_words("export nvme-tcp ")
         with runtime.open(f"nvme-tcp+discover://{wanted[0][0]}/{wanted[0][1]}") as device:
             wait_for("both paths", lambda: [p["state"] for p in device.paths] == ["live", "live"])
