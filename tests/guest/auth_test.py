@@ -135,9 +135,9 @@ def accepted(options, export, arguments):
     assert complaint == "", complaint
 
 
-def refused(options, export, arguments, why):
+def refused(options, export, arguments, *whys):
     complaint = our_host(options, export, arguments)
-    assert why in complaint, f"expected \"{why}\": {complaint}"
+    assert any(why in complaint for why in whys), f"expected {whys}: {complaint}"
 
 
 def with_nvmet(booted, options, secrets):
@@ -156,7 +156,7 @@ def with_nvmet(booted, options, secrets):
         step("our host: both prove themselves, with digests", accepted, options, export,
              mutual + str(secrets.file("controller")))  # fmt: skip
         step("our host: a wrong secret", refused, options, export, wrong,
-             "the controller refuses us")  # fmt: skip
+             "the controller refuses us", "it may have refused")  # fmt: skip
         step("our host: no secret", refused, options, export, "", "give a dhchap_secret_file")
         step("our host: a wrong secret of nvmet's", refused, options, export,
              mutual + str(secrets.file("wrong")), "the controller has another secret")  # fmt: skip

@@ -139,14 +139,21 @@ Task<Status> authenticate(Context context, InitiatorConnection* connection, bool
   std::string context_text =
       fmt::format("{}: authenticate {} to {}", connection->peer(), host_nqn, subsystem_nqn);
   Status status;
+  int sent = 0;
   while (status.ok() && !host.done()) {
     std::vector<std::byte> message = host.next();
+    if (!message.empty()) ++sent;
     status = message.empty()
                  ? co_await receive_message(context, connection, &host, deadline_ns)
                  : co_await send_message(context, connection, std::move(message), deadline_ns);
   }
   // Why we refuse matters more than how the controller took the news.
   if (!host.status().ok()) status = host.status();
+  // Linux resets the connection together with its verdict, which may then be lost.
+  bool responded = sent >= 2;
+  if (!status.ok() && status.code() == Code::k_unavailable && responded) {
+    status = status.with_context("no verdict on our secret, which it may have refused so");
+  }
   co_return status.ok() ? status : status.with_context(context_text);
 }
 
