@@ -4,6 +4,9 @@
 // callable on the runtime's thread, from which blockbridge/__init__.py makes awaitables.
 #include <blockbridge/bb.hpp>
 
+#include <condition_variable>
+#include <list>
+#include <mutex>
 #include <optional>
 
 #include <pybind11/pybind11.h>
@@ -35,29 +38,115 @@ class Buffer {
   py::buffer_info info_;
 };
 
-py::bytes read(const bb::DeviceView& device, uint64_t offset, size_t length) {
+// Calls that other threads are in the middle of, without the interpreter's lock: closing waits for
+// them, and who comes later is refused.
+class Calls {
+ public:
+  class Guard {
+   public:
+    explicit Guard(Calls& calls) : calls_(calls) {
+      std::lock_guard lock(calls_.mutex_);
+      if (calls_.closed_) throw bb::Error(BB_BAD_STATE, "the object is closed");
+      ++calls_.running_;
+    }
+    ~Guard() {
+      std::lock_guard lock(calls_.mutex_);
+      if (--calls_.running_ == 0) calls_.ended_.notify_all();
+    }
+    Guard(const Guard&) = delete;
+
+   private:
+    Calls& calls_;
+  };
+
+  bool close() {  // false: it was closed before
+    std::unique_lock lock(mutex_);
+    if (closed_) return false;
+    closed_ = true;
+    ended_.wait(lock, [this] { return running_ == 0; });
+    return true;
+  }
+  void reopen() {  // it could not be closed
+    std::lock_guard lock(mutex_);
+    closed_ = false;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable ended_;
+  size_t running_ = 0;
+  bool closed_ = false;
+};
+
+// What reads and writes, of an object that may be closed meanwhile.
+struct PyIo {
+  bb::DeviceView view;
+  Calls& calls;
+};
+
+// close() from Python is explicit and idempotent; the destructor does it otherwise.
+template <typename T>
+class Closable {
+ public:
+  explicit Closable(T object) : object_(std::make_unique<T>(std::move(object))) {}
+  // use(object), with the object open until it returns.
+  template <typename Use>
+  auto with(Use use) {
+    Calls::Guard open(calls_);
+    return use(*object_);
+  }
+  PyIo io() {
+    return with([this](T& object) { return PyIo{object.io(), calls_}; });
+  }
+  Calls& calls() { return calls_; }
+  T& get() { return *object_; }  // under a guard of calls()
+  void close() {
+    py::gil_scoped_release released;
+    if (!calls_.close()) return;
+    try {
+      object_->close();
+    } catch (...) {
+      calls_.reopen();
+      throw;
+    }
+    object_.reset();
+  }
+  ~Closable() {
+    py::gil_scoped_release released;
+    object_.reset();
+  }
+
+ private:
+  std::unique_ptr<T> object_;
+  Calls calls_;
+};
+
+py::bytes read(const PyIo& io, uint64_t offset, size_t length) {
   py::object bytes = py::reinterpret_steal<py::object>(
       PyBytes_FromStringAndSize(nullptr, static_cast<py::ssize_t>(length)));
   if (!bytes) throw py::error_already_set();
   void* memory = PyBytes_AS_STRING(bytes.ptr());
   {
     py::gil_scoped_release released;
-    device.read(offset, memory, length);
+    Calls::Guard open(io.calls);
+    io.view.read(offset, memory, length);
   }
   return py::reinterpret_borrow<py::bytes>(bytes);
 }
 
-size_t read_into(const bb::DeviceView& device, uint64_t offset, const py::buffer& object) {
+size_t read_into(const PyIo& io, uint64_t offset, const py::buffer& object) {
   Buffer buffer(object, true);
   py::gil_scoped_release released;
-  device.read(offset, buffer.data(), buffer.size());
+  Calls::Guard open(io.calls);
+  io.view.read(offset, buffer.data(), buffer.size());
   return buffer.size();
 }
 
-size_t write(const bb::DeviceView& device, uint64_t offset, const py::buffer& object) {
+size_t write(const PyIo& io, uint64_t offset, const py::buffer& object) {
   Buffer buffer(object, false);
   py::gil_scoped_release released;
-  device.write(offset, buffer.data(), buffer.size());
+  Calls::Guard open(io.calls);
+  io.view.write(offset, buffer.data(), buffer.size());
   return buffer.size();
 }
 
@@ -80,8 +169,8 @@ struct Submission {
   }
 };
 
-void submit(const bb::DeviceView& device, bb_io_op op, uint64_t offset, const py::object& memory,
-            uint64_t length, bool fua, py::object done) {
+void submit(const PyIo& io, bb_io_op op, uint64_t offset, const py::object& memory, uint64_t length,
+            bool fua, py::object done) {
   auto submission = std::make_unique<Submission>();
   if (!memory.is_none()) {
     submission->buffer = std::make_unique<Buffer>(memory.cast<py::buffer>(), op == BB_IO_READ);
@@ -98,16 +187,17 @@ void submit(const bb::DeviceView& device, bb_io_op op, uint64_t offset, const py
   submission->io.length_bytes = length;
   submission->io.done = Submission::on_done;
   submission->io.arg = submission.get();
-  Submission* given_away = submission.release();
   py::gil_scoped_release released;  // an early error calls on_done on this thread
-  device.submit(given_away->io);
+  Calls::Guard open(io.calls);
+  io.view.submit(submission.release()->io);  // from here on closing waits for it by itself
 }
 
-py::dict info_of(const bb::DeviceView& device) {
+py::dict info_of(const PyIo& io) {
   bb_device_info info{};
   {
     py::gil_scoped_release released;
-    info = device.info();
+    Calls::Guard open(io.calls);
+    info = io.view.info();
   }
   py::dict out;
   out["size_bytes"] = info.size_bytes;
@@ -118,31 +208,6 @@ py::dict info_of(const bb::DeviceView& device) {
   out["ready"] = info.ready != 0;
   return out;
 }
-
-// close() from Python is explicit and idempotent; the destructor does it otherwise.
-template <typename T>
-class Closable {
- public:
-  explicit Closable(T object) : object_(std::make_unique<T>(std::move(object))) {}
-  T& get() {
-    if (!object_) throw bb::Error(BB_BAD_STATE, "the object is closed");
-    return *object_;
-  }
-  void close() {
-    if (!object_) return;
-    py::gil_scoped_release released;
-    object_->close();
-    object_.reset();
-  }
-  bool closed() const { return object_ == nullptr; }
-  ~Closable() {
-    py::gil_scoped_release released;
-    object_.reset();
-  }
-
- private:
-  std::unique_ptr<T> object_;
-};
 
 using PyRuntime = Closable<bb::Runtime>;
 using PyDevice = Closable<bb::Device>;
@@ -163,7 +228,7 @@ class PyDiscovery {
               py::object changed)
       : changed_(std::move(changed)) {
     py::gil_scoped_release released;
-    watch_.emplace(runtime.get(), address, on_changed, this, host);
+    runtime.with([&](bb::Runtime& in) { watch_.emplace(in, address, on_changed, this, host); });
   }
   ~PyDiscovery() { close(); }
   void close() {
@@ -198,28 +263,50 @@ void bind_errors(py::module_& m) {
   });
 }
 
-std::vector<std::pair<uint64_t, uint64_t>> extents_of(const bb::DeviceView& device, uint64_t offset,
+std::vector<std::pair<uint64_t, uint64_t>> extents_of(const PyIo& io, uint64_t offset,
                                                       uint64_t length) {
+  Calls::Guard open(io.calls);
   std::vector<std::pair<uint64_t, uint64_t>> list;
-  for (const bb_extent& each : device.extents(offset, length)) {
+  for (const bb_extent& each : io.view.extents(offset, length)) {
     list.emplace_back(each.length_bytes, each.flags);
   }
   return list;
 }
 
+// Methods of the objects of bb.hpp, of objects that may be closed meanwhile.
+template <typename T, typename Result, typename... Args>
+auto guarded(Result (T::*call)(Args...) const) {
+  return [call](Closable<T>& self, Args... args) {
+    return self.with([&](T& object) { return (object.*call)(args...); });
+  };
+}
+
+template <typename T, typename Result, typename... Args>
+auto guarded(Result (T::*call)(Args...)) {
+  return [call](Closable<T>& self, Args... args) {
+    return self.with([&](T& object) { return (object.*call)(args...); });
+  };
+}
+
+template <typename Result, typename... Args>
+auto guarded(Result (bb::DeviceView::*call)(Args...) const) {
+  return [call](const PyIo& io, Args... args) {
+    Calls::Guard open(io.calls);
+    return (io.view.*call)(args...);
+  };
+}
+
 void bind_io(py::module_& m) {
-  py::class_<bb::DeviceView>(m, "DeviceView")
+  py::class_<PyIo>(m, "Io")
       .def("read", read)
       .def("read_into", read_into)
       .def("write", write)
-      .def("flush", &bb::DeviceView::flush, NoGil())
-      .def("discard", &bb::DeviceView::discard, NoGil())
-      .def("write_zeroes", &bb::DeviceView::write_zeroes, NoGil())
+      .def("flush", guarded(&bb::DeviceView::flush), NoGil())
+      .def("discard", guarded(&bb::DeviceView::discard), NoGil())
+      .def("write_zeroes", guarded(&bb::DeviceView::write_zeroes), NoGil())
       .def("extents", extents_of, NoGil())
       .def("submit", submit)
-      .def(
-          "paths_json",
-          [](const bb::DeviceView& self) { return without_gil([&] { return self.paths_json(); }); })
+      .def("paths_json", guarded(&bb::DeviceView::paths_json), NoGil())
       .def("info", info_of);
   py::enum_<bb_io_op>(m, "IoOp")
       .value("READ", BB_IO_READ)
@@ -233,27 +320,26 @@ void bind_array(py::module_& m) {
   auto open_array = [](PyRuntime& runtime, const std::vector<PyDevice*>& members,
                        const std::string& name, const std::string& store, bool assume_clean,
                        bool fresh) {
+    py::gil_scoped_release released;
+    std::list<Calls::Guard> open;
     std::vector<const bb::Device*> devices;
-    for (PyDevice* member : members) devices.push_back(&member->get());
-    return without_gil([&] {
+    for (PyDevice* member : members) {
+      open.emplace_back(member->calls());
+      devices.push_back(&member->get());
+    }
+    return runtime.with([&](bb::Runtime& in) {
       return std::make_unique<PyArray>(
-          fresh ? bb::Array::create(runtime.get(), devices, name, store, assume_clean)
-                : bb::Array::assemble(runtime.get(), devices, name, store));
+          fresh ? bb::Array::create(in, devices, name, store, assume_clean)
+                : bb::Array::assemble(in, devices, name, store));
     });
   };
   py::class_<PyArray>(m, "Array")
       .def(py::init(open_array))
-      .def("io", [](PyArray& self) { return self.get().io(); })
-      .def(
-          "info_json", [](PyArray& self) { return self.get().info_json(); }, NoGil())
-      .def(
-          "fail_member",
-          [](PyArray& self, const std::string& uuid) { self.get().fail_member(uuid); }, NoGil())
-      .def(
-          "readmit_member",
-          [](PyArray& self, const std::string& uuid) { self.get().readmit_member(uuid); }, NoGil())
-      .def(
-          "wait_clean", [](PyArray& self, uint64_t ms) { self.get().wait_clean(ms); }, NoGil())
+      .def("io", &PyArray::io, py::keep_alive<0, 1>())
+      .def("info_json", guarded(&bb::Array::info_json), NoGil())
+      .def("fail_member", guarded(&bb::Array::fail_member), NoGil())
+      .def("readmit_member", guarded(&bb::Array::readmit_member), NoGil())
+      .def("wait_clean", guarded(&bb::Array::wait_clean), NoGil())
       .def("close", &PyArray::close);
 }
 
@@ -266,43 +352,44 @@ void bind_objects(py::module_& m) {
       .def(py::init([](bb_engine engine, bool spin) {
         return std::make_unique<PyRuntime>(bb::Runtime(false, engine, spin));
       }))
-      .def("engine", [](PyRuntime& self) { return self.get().engine(); })
+      .def("engine", guarded(&bb::Runtime::engine))
       .def("close", &PyRuntime::close);
   py::class_<PyDevice>(m, "Device")
       .def(py::init([](PyRuntime& runtime, const std::string& uri) {
-        return without_gil(
-            [&] { return std::make_unique<PyDevice>(bb::Device(runtime.get(), uri)); });
+        py::gil_scoped_release released;
+        return runtime.with(
+            [&](bb::Runtime& in) { return std::make_unique<PyDevice>(bb::Device(in, uri)); });
       }))
-      .def("io", [](PyDevice& self) { return self.get().io(); })
+      .def("io", &PyDevice::io, py::keep_alive<0, 1>())
       .def("close", &PyDevice::close);
   py::class_<PyExport>(m, "Export")
-      .def(py::init([](const bb::DeviceView& device, const std::string& kind,
-                       const std::string& listen, const std::string& name,
-                       const std::vector<std::string>& hosts, bool read_only, bool exclusive) {
+      .def(py::init([](const PyIo& io, const std::string& kind, const std::string& listen,
+                       const std::string& name, const std::vector<std::string>& hosts,
+                       bool read_only, bool exclusive) {
         if (kind != "nvme-tcp" && kind != "nbd" && kind != "ublk") {
           throw bb::Error(BB_INVALID_ARGUMENT, "\"" + kind + "\" is none of nvme-tcp, nbd, ublk");
         }
         bb_export_kind number = kind == "nbd"    ? BB_EXPORT_NBD
                                 : kind == "ublk" ? BB_EXPORT_UBLK
                                                  : BB_EXPORT_NVME_TCP;
-        return without_gil([&] {
-          return std::make_unique<PyExport>(
-              bb::Export(device, number, listen, name, hosts,
-                         {.read_only = read_only, .exclusive = exclusive}));
-        });
+        py::gil_scoped_release released;
+        Calls::Guard open(io.calls);
+        return std::make_unique<PyExport>(
+            bb::Export(io.view, number, listen, name, hosts,
+                       {.read_only = read_only, .exclusive = exclusive}));
       }))
-      .def("uri", [](PyExport& self) { return self.get().uri(); })
+      .def("uri", guarded(&bb::Export::uri))
       .def("close", &PyExport::close);
   py::class_<PyDiscovery>(m, "Discovery")
       .def(py::init<PyRuntime&, const std::string&, const std::string&, py::object>())
       .def("close", &PyDiscovery::close);
   py::class_<PyDiskNode>(m, "DiskNode")
       .def(py::init([](PyRuntime& runtime, const std::string& path) {
-        return without_gil(
-            [&] { return std::make_unique<PyDiskNode>(bb::DiskNode(runtime.get(), path)); });
+        py::gil_scoped_release released;
+        return runtime.with(
+            [&](bb::Runtime& in) { return std::make_unique<PyDiskNode>(bb::DiskNode(in, path)); });
       }))
-      .def(
-          "info_json", [](PyDiskNode& self) { return self.get().info_json(); }, NoGil())
+      .def("info_json", guarded(&bb::DiskNode::info_json), NoGil())
       .def("close", &PyDiskNode::close);
 }
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import asyncio
 import threading
+import time
 
 import numpy
 import pytest
@@ -155,3 +156,29 @@ def test_local_drives_are_a_list_of_dicts():
     for drive in bb.local_drives():
         assert drive["source"] in ("hardware", "simulated")
         assert all(space["uri"].startswith("nvme:/dev/ng") for space in drive["namespaces"])
+
+
+def test_closing_waits_for_the_calls_of_other_threads():
+    refused = []
+    for _ in range(20):
+        with bb.Runtime() as runtime:
+            device = runtime.open("fault:mem:1M?latency=200us&latency_chance=1/2")
+
+            def load(device=device):
+                try:
+                    while True:
+                        device.write(0, bytes(4096))
+                except bb.BadStateError as why:
+                    refused.append(str(why))
+
+            threads = [threading.Thread(target=load) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            time.sleep(0.002)
+            device.close()
+            for thread in threads:
+                thread.join()
+            with pytest.raises(bb.BadStateError, match="closed"):
+                device.read(0, 4096)
+    assert len(refused) == 80
+    assert all("closed" in text for text in refused), refused
