@@ -9,14 +9,18 @@
 #include "base/log.h"
 #include "base/mutant.h"
 #include "io/buffer.h"
+#include "io/range_lock.h"
 #include "io/sync.h"
 #include "raid/array.h"
-#include "raid/range_lock.h"
 #include "raid/resync_plan.h"
 #include "raid/superblock_io.h"
 #include "raid/write_intent.h"
 
 namespace bb::raid {
+
+using io::LockMode;
+using io::RangeLock;
+using io::RangeTicket;
 
 inline constexpr uint32_t kMembersEver =
     64;  // in one life of an array object; a bit of a mask each

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "raid/range_lock.h"
+#include "io/range_lock.h"
 
 #include "base/check.h"
 
-namespace bb::raid {
+namespace bb::io {
 namespace {
 
 bool touch(const RangeTicket& a, const RangeTicket& b) {
@@ -58,6 +58,17 @@ void RangeLock::release(RangeTicket& ticket) {
   ticket.held = false;
   List& list = ticket.mode == LockMode::kExclusive ? exclusive_ : shared_;
   list.erase(list.iterator_to(ticket));
+  grant();
+}
+
+void RangeLock::cancel(RangeTicket& ticket) {
+  BB_CHECK(!ticket.held && ticket.is_linked(),
+           "a range lock's wish was cancelled that does not wait");
+  waiting_.erase(waiting_.iterator_to(ticket));
+  grant();
+}
+
+void RangeLock::grant() {
   // `granted` may take or release locks at once, so the search begins anew after each.
   for (auto it = waiting_.begin(); it != waiting_.end();) {
     RangeTicket& waiting = *it;
@@ -72,4 +83,4 @@ void RangeLock::release(RangeTicket& ticket) {
   }
 }
 
-}  // namespace bb::raid
+}  // namespace bb::io

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "raid/range_lock.h"
+#include "io/range_lock.h"
 
 #include <gtest/gtest.h>
 
@@ -8,7 +8,7 @@
 
 #include "base/prng.h"
 
-namespace bb::raid {
+namespace bb::io {
 namespace {
 
 struct Wish : RangeTicket {
@@ -46,6 +46,21 @@ TEST(RangeLock, OrdersWhatOverlaps) {
   lock.release(d);
   lock.release(e);
   lock.release(f);
+  EXPECT_TRUE(lock.idle());
+}
+
+TEST(RangeLock, ACancelledWishLetsThoseBehindItGo) {
+  RangeLock lock;
+  std::vector<Wish*> granted;
+  Wish a(0, 4, LockMode::kShared, &granted), b(0, 8, LockMode::kExclusive, &granted);
+  Wish c(2, 2, LockMode::kShared, &granted), d(4, 8, LockMode::kExclusive, &granted);
+  EXPECT_TRUE(lock.acquire(a));
+  EXPECT_FALSE(lock.acquire(b));
+  EXPECT_FALSE(lock.acquire(c));
+  EXPECT_FALSE(lock.acquire(d));
+  lock.cancel(b);
+  EXPECT_EQ(granted, (std::vector<Wish*>{&c, &d}));
+  for (Wish* wish : {&a, &c, &d}) lock.release(*wish);
   EXPECT_TRUE(lock.idle());
 }
 
@@ -98,4 +113,4 @@ TEST(RangeLock, NeverTwoThatClashAndNobodyIsForgotten) {
 }
 
 }  // namespace
-}  // namespace bb::raid
+}  // namespace bb::io

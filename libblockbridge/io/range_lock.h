@@ -5,7 +5,7 @@
 #include <boost/intrusive/list.hpp>
 #include <cstdint>
 
-namespace bb::raid {
+namespace bb::io {
 
 enum class LockMode : uint8_t { kShared, kExclusive };
 
@@ -18,14 +18,16 @@ struct RangeTicket : boost::intrusive::list_base_hook<> {
   void (*granted)(RangeTicket*) = nullptr;  // called when a wish that had to wait is met
 };
 
-// Orders what overlaps: writes that overlap reach all members in one order, a copy sees no half of
-// a write, a read sees a write on every member or on none. First come, first served, so nobody
-// starves.
+// Orders what overlaps. In an array: writes that overlap reach all members in one order, a copy
+// sees no half of a write, a read sees a write on every member or on none. In a target: nobody
+// writes between the halves of a Compare and Write. First come, first served, so nobody starves;
+// without exclusive wishes it costs two links.
 class RangeLock {
  public:
   // True: held now. False: `granted` will be called from some release().
   bool acquire(RangeTicket& ticket);
   void release(RangeTicket& ticket);
+  void cancel(RangeTicket& ticket);  // a wish that waits
   bool idle() const { return shared_.empty() && exclusive_.empty() && waiting_.empty(); }
 
  private:
@@ -34,8 +36,9 @@ class RangeLock {
   bool blocked_by_held(const RangeTicket& ticket) const;
   bool blocked_by_waiting(const RangeTicket& ticket) const;
   void hold(RangeTicket& ticket);
+  void grant();
 
   List shared_, exclusive_, waiting_;
 };
 
-}  // namespace bb::raid
+}  // namespace bb::io
