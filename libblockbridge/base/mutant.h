@@ -33,7 +33,8 @@ namespace bb {
   ROW(kPreemptNoWait, "preempt-no-wait", "complete a preempt while the preempted still write")     \
   ROW(kRetryUnfenced, "retry-unfenced", "send a write of unknown fate at once by another path")    \
   ROW(kTrustReconnect, "trust-reconnect", "believe of any target that reconnecting ends the past") \
-  ROW(kForgetUnsettled, "forget-unsettled", "let I/O pass writes that failed and may yet happen")
+  ROW(kForgetUnsettled, "forget-unsettled", "let I/O pass writes that failed and may yet happen")  \
+  ROW(kFusedUnlocked, "fused-unlocked", "let a write fall into a Compare and Write")
 
 enum class Mutant : uint8_t {
   kNone,

@@ -38,6 +38,7 @@ bool ReservePeer::connect(uint16_t queue_id, uint16_t controller, const Uuid& ho
   if (queue_id == 0) {
     Sqe enable{.opcode = static_cast<uint8_t>(AdminOpcode::kFabrics),
                .flags = kFlagSgl,
+               .command_id = 1,  // the Connect has not been answered yet
                .cdw11 = static_cast<uint32_t>(Property::kCc),
                .cdw12 = kCcEntrySizes | kCcEnable};
     send(enable, {});

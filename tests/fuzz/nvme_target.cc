@@ -9,12 +9,14 @@
 #include <array>
 #include <memory>
 #include <optional>
+#include <utility>
 
 #include "base/check.h"
 #include "base/crc32c.h"
 #include "fuzz.h"
 #include "input.h"
 #include "io/nvme/reservation_store.h"
+#include "nvme_target_seeds.h"
 #include "support/nvme_fake.h"
 
 namespace bb {
@@ -38,9 +40,13 @@ constexpr TargetLimits kLimits{.io_queue_depth = 8,
                                .capsule_data_bytes = kCapsuleBytes,
                                .h2c_data_bytes = 4096,
                                .transfer_bytes = kTransferBytes,
-                               .buffered_bytes = 3 * 4096};
-// Data of transfers, one more transfer, in-capsule data and what Compare reads.
-constexpr uint64_t kBuffersMax = kLimits.buffered_bytes + kTransferBytes + 8 * (4096 + 8192);
+                               .buffered_bytes = 3 * 4096,
+                               .buffered_reserve_bytes = 4096};
+// What may wait; one command that had it all, a fused one thrice; and of each of the 16 commands
+// what does not wait: in-capsule data or a list of ranges, what Compare reads, a second half's
+// data.
+constexpr uint64_t kBuffersMax =
+    kLimits.buffered_bytes + 3 * kTransferBytes + 16 * (4096 + 4096 + kTransferBytes);
 
 struct Options {
   bool prepared;
@@ -67,6 +73,7 @@ class Peer final : public QueueHost {
  public:
   Peer(TargetCore& core, Bytes memory) : memory_(memory), queue(core, *this) {
     queue.set_local_host("127.0.0.1");
+    queue.set_port(1);
   }
   ~Peer() {
     queue.close("the stream ended");
@@ -85,7 +92,7 @@ class Peer final : public QueueHost {
     taken_bytes_ -= capacity_bytes;
     std::free(buffer);
   }
-  void wake() override {}
+  void wake() override { woken = true; }
   void compute(io::DhExchange& exchange) override {
     exchange.compute();
     queue.on_computed();
@@ -134,6 +141,7 @@ class Peer final : public QueueHost {
     queue.on_io_done(slot, perform(queue.io(slot)));
   }
 
+  bool woken = false;
   bool held = false;  // the device does not answer
   bool slow = false;  // sends do not end
   Code fails = Code::k_ok;
@@ -220,19 +228,32 @@ class Session {
   }
 
   void run(Input& input) {
-    for (int i = 0; i < kStepsMax && !input.empty(); ++i) step(input);
+    for (int i = 0; i < kStepsMax && !input.empty(); ++i) {
+      step(input);
+      pump_woken();
+    }
     hold_saves_ = false;
     saved(true);
+    for (auto& peer : peers_) {
+      if (peer == nullptr) continue;
+      peer->held = peer->slow = false;
+      peer->sent();
+      peer->pump(now_ns_);
+    }
+    pump_woken();
     for (size_t which : {1u, 0u}) {
       if (peers_[which] == nullptr) continue;
       Peer& peer = *peers_[which];
-      peer.held = peer.slow = false;
-      peer.sent();
-      peer.pump(now_ns_);
       BB_CHECK(peer.queue.io_in_flight() == 0, "an I/O was forgotten");
       peer.queue.close("the end");
     }
     BB_CHECK(core_.controllers().empty(), "a controller outlived its admin queue");
+    for (const auto& [nqn, subsystem] : core_.subsystems()) {
+      for (uint32_t nsid : subsystem->nsids()) {
+        BB_CHECK(subsystem->find(nsid)->writes.idle(), "a range is held by nobody");
+        BB_CHECK(subsystem->find(nsid)->io_in_flight == 0, "an I/O of nobody");
+      }
+    }
   }
 
  private:
@@ -333,6 +354,18 @@ class Session {
     }
   }
 
+  // What one connection's doing sets going on another.
+  void pump_woken() {
+    for (bool any = true; any;) {
+      any = false;
+      for (auto& peer : peers_) {
+        if (peer == nullptr || !std::exchange(peer->woken, false)) continue;
+        peer->pump(now_ns_);
+        any = true;
+      }
+    }
+  }
+
   void raw(Peer& peer, Input& input) {
     ConstBytes bytes = input.raw(input.byte());
     Buffer piece(bytes.begin(), bytes.end());
@@ -426,6 +459,24 @@ class Session {
       case 9:
         hold_saves_ = false;
         return saved(more == 8);
+      case 10:
+        (void)core_.add_namespace(test::kNqn, {.nsid = 2, .geometry = geometry, .ana_group = 2});
+        return;
+      case 11:
+      case 12:
+        (void)core_.remove_namespace(test::kNqn, 13u - more);
+        return;
+      case 13:
+        (void)core_.set_ana_state(1, 1, AnaState::kInaccessible);
+        return;
+      case 14:
+        (void)core_.set_ana_state(1, 2, AnaState::kPersistentLoss);
+        return;
+      case 15:
+        (void)core_.add_namespace(test::kNqn, {.geometry = geometry});
+        (void)core_.set_ana_state(1, 1, AnaState::kOptimized);
+        (void)core_.set_ana_state(1, 2, AnaState::kOptimized);
+        return;
       default:
         break;
     }
@@ -456,103 +507,6 @@ class Session {
   uint64_t now_ns_ = 1;
 };
 
-void put(Buffer& to, std::initializer_list<unsigned> bytes) {
-  for (unsigned byte : bytes) to.push_back(static_cast<std::byte>(byte));
-}
-// A command with cdw10 and the data descriptor given.
-void put_admin(Buffer& to, AdminOpcode opcode, uint32_t cdw10, uint32_t length, unsigned nsid = 1) {
-  put(to, {0x01, static_cast<unsigned>(opcode), 2 | 4 | 8 | 128, 2, nsid});
-  for (int i = 0; i < 4; ++i) put(to, {(cdw10 >> (8 * i)) & 0xff});
-  put(to, {length & 0xff, length >> 8, 0});
-}
-// The same on the I/O queue: block, count less one, length, in the capsule or not.
-void put_io(Buffer& to, IoOpcode opcode, unsigned block, unsigned blocks, unsigned length,
-            unsigned kind = 0, unsigned id = 3) {
-  put(to, {0x09, static_cast<unsigned>(opcode), 2 | 8 | 32 | 128, id, block, 0, 0, 0, blocks - 1, 0,
-           0, 0, length & 0xff, length >> 8, kind});
-}
-
-Buffer admin_session(unsigned bits) {
-  Buffer input;
-  put(input, {bits});
-  for (uint32_t cns : {0u, 1u, 2u, 3u}) {
-    put_admin(input, AdminOpcode::kIdentify, cns, 4096, cns == 2 ? 0 : 1);
-  }
-  for (uint32_t page : {0u, 1u, 2u, 3u, 4u, 5u, 0x12u, 0x70u}) {
-    put_admin(input, AdminOpcode::kGetLogPage, page | (127u << 16), 512);
-  }
-  for (uint32_t feature : {7u, 0x0bu, 0x0fu}) {
-    put_admin(input, AdminOpcode::kSetFeatures, feature, 0);
-    put_admin(input, AdminOpcode::kGetFeatures, feature, 0);
-  }
-  put_admin(input, AdminOpcode::kAsyncEventRequest, 0, 0);
-  put_admin(input, AdminOpcode::kAbort, 2u << 16, 0);
-  put_admin(input, AdminOpcode::kKeepAlive, 0, 0);
-  // All events on; one is waited for and comes (read-only from now on), another is aborted as the
-  // controller is disabled and enabled again.
-  put(input, {0x01, 9, 2 | 8 | 16, 4, 0x0b, 0, 0, 0, 0xff, 0xff, 0xff, 0xff});
-  put_admin(input, AdminOpcode::kAsyncEventRequest, 0, 0);
-  put(input, {0x06});
-  put_admin(input, AdminOpcode::kGetLogPage, 4 | (127u << 16), 512);
-  put_admin(input, AdminOpcode::kAsyncEventRequest, 0, 0);
-  for (unsigned enable : {0u, 1u}) {
-    put(input, {0x01, 0x7f, 2 | 4 | 16 | 32, 5, 0, 0x14, 0, 0, 0, enable, 0, 0x46, 0});
-  }
-  put_admin(input, AdminOpcode::kIdentify, 1, 4096);
-  return input;
-}
-
-Buffer io_session(unsigned bits) {
-  Buffer input;
-  put(input, {bits});
-  put_io(input, IoOpcode::kRead, 0, 8, 4096);
-  put_io(input, IoOpcode::kWrite, 0, 1, 512, 1);
-  put_io(input, IoOpcode::kCompare, 0, 1, 512, 1);
-  put_io(input, IoOpcode::kWrite, 0, 2, 1024, 0, 9);
-  put(input, {0x0a, 9, 0, 0, 0, 4});  // its data, in the slot that is always the next
-  put(input, {0x09, 9, 2 | 8 | 16 | 128, 4, 0, 0, 0, 0, 4, 0, 0, 0, 16, 0, 1 | (16 << 2)});
-  put(input, {0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0});
-  put(input, {0x1b});  // the device keeps what it gets, and memory runs out
-  put_io(input, IoOpcode::kWriteZeroes, 0, 8, 0);
-  put_io(input, IoOpcode::kFlush, 0, 1, 0);
-  for (int i = 0; i < 3; ++i) put_io(input, IoOpcode::kRead, 8, 16, 8192);
-  put(input, {0x8b, 1, 0x0b, 0x1b});  // answers one, then all, then keeps again
-  put_io(input, IoOpcode::kRead, 8, 16, 8192);
-  put(input, {0x37, 0x0b, 0x3f});  // the host comes anew while that is out: it waits for it
-  put_io(input, IoOpcode::kRead, 0, 1, 512);
-  return input;
-}
-
-// Of one of the two connections, on its I/O queue: action and type, and the two keys.
-void put_reserve(Buffer& to, unsigned peer, IoOpcode opcode, unsigned cdw10, unsigned persist,
-                 unsigned first, unsigned second) {
-  put(to, {peer << 3 | 1, static_cast<unsigned>(opcode), 2 | 8 | 128, 6, cdw10 & 0xff, cdw10 >> 8,
-           0, persist << 6, 16, 0, 1 | (16 << 2)});
-  put(to, {first, 0, 0, 0, 0, 0, 0, 0, second, 0, 0, 0, 0, 0, 0, 0});
-}
-
-// The one host registers and reserves by the I/O queue of the other connection, which then ends and
-// comes back as a host of its own without an I/O queue; so all else is up to the fuzzer.
-Buffer reservation_session(unsigned bits) {
-  Buffer input;
-  put(input, {bits});
-  put_reserve(input, 1, IoOpcode::kReservationRegister, 0, 3, 0, 1);
-  put(input, {0x76});  // saves are held
-  put_reserve(input, 1, IoOpcode::kReservationAcquire, 0x300, 0, 1, 0);
-  put(input, {0x86});
-  put_io(input, IoOpcode::kWrite, 0, 1, 512, 1);
-  put(input, {0x09, 0x0e, 2 | 8 | 16 | 128, 7, 31, 0, 0, 0, 1, 0, 0, 0, 128, 0, 0});  // report
-  put_admin(input, AdminOpcode::kGetFeatures, 0x83, 0);
-  put_admin(input, AdminOpcode::kSetFeatures, 0x82, 0);
-  put(input, {0x1b});  // the device keeps a write while the reservation is preempted
-  put_io(input, IoOpcode::kWrite, 0, 1, 512, 1, 8);
-  put_reserve(input, 1, IoOpcode::kReservationAcquire, 0x102, 0, 1, 1);
-  put(input, {0x8b, 0, 0x0b});
-  put_reserve(input, 1, IoOpcode::kReservationRelease, 1, 0, 1, 0);
-  put_admin(input, AdminOpcode::kGetLogPage, 0x80 | (15u << 16), 64);
-  return input;
-}
-
 }  // namespace
 
 const size_t fuzz::kInputMax = 512;
@@ -562,6 +516,7 @@ fuzz::Seeds fuzz::seeds() {
   for (unsigned bits : {0x00u, 0x04u, 0x0cu, 0x1cu, 0x30u, 0x60u}) {
     all.emplace_back("admin-" + std::to_string(bits), admin_session(bits));
     all.emplace_back("io-" + std::to_string(bits), io_session(bits));
+    all.emplace_back("fused-" + std::to_string(bits), fused_session(bits));
   }
   for (unsigned bits : {0x00u, 0x0cu}) {
     all.emplace_back("reservation-" + std::to_string(bits), reservation_session(bits));

@@ -36,6 +36,17 @@ std::string_view ana_state_name(AnaState state) {
   return "unknown";
 }
 
+Result<AnaState> parse_ana_state(std::string_view name) {
+  for (AnaState state : {AnaState::kOptimized, AnaState::kNonOptimized, AnaState::kInaccessible,
+                         AnaState::kPersistentLoss, AnaState::kChange}) {
+    if (name == ana_state_name(state)) return state;
+  }
+  return error(Code::k_invalid_argument,
+               "ANA state \"{}\" is none of optimized, non-optimized, inaccessible, "
+               "persistent-loss, change",
+               name);
+}
+
 Result<AnaState> find_ana_state(ConstBytes log, uint32_t nsid, uint32_t group) {
   if (log.size() < kAnaHeaderBytes) {
     return error(Code::k_io_error, "an ANA log of {} bytes, at least {} are needed", log.size(),

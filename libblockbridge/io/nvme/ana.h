@@ -19,9 +19,12 @@ enum class AnaState : uint8_t {
   kChange = 0xf,
 };
 std::string_view ana_state_name(AnaState state);
+Result<AnaState> parse_ana_state(std::string_view name);  // INVALID_ARGUMENT
 constexpr bool ana_usable(AnaState state) {
   return state == AnaState::kOptimized || state == AnaState::kNonOptimized;
 }
+
+inline constexpr uint32_t kAnaGroupMax = 32;  // groups 1 to 32
 
 inline constexpr size_t kAnaHeaderBytes = 16;
 inline constexpr size_t kAnaGroupBytes = 32;  // and four for each namespace it names

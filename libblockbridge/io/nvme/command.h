@@ -41,10 +41,12 @@ enum class IoOpcode : uint8_t {
   kCompare = 0x05,
   kWriteZeroes = 0x08,
   kDatasetManagement = 0x09,
+  kVerify = 0x0c,
   kReservationRegister = 0x0d,
   kReservationReport = 0x0e,
   kReservationAcquire = 0x11,
   kReservationRelease = 0x15,
+  kCopy = 0x19,
 };
 
 enum class FabricsType : uint8_t {
@@ -95,7 +97,7 @@ enum class IdentifyCns : uint8_t {
   kIndependentNamespace = 0x08,
 };
 
-// CDW12 of Read, Write, Compare, Write Zeroes.
+// CDW12 of Read, Write, Compare, Write Zeroes, Verify and, but for the count, Copy.
 inline constexpr uint32_t kForceUnitAccess = 1u << 30;
 inline constexpr uint32_t kDeallocate = 1u << 25;  // Write Zeroes may free the range
 inline constexpr uint32_t kLimitedRetry = 1u << 31;
@@ -103,6 +105,9 @@ inline constexpr uint32_t kLimitedRetry = 1u << 31;
 inline constexpr uint32_t kDsmDeallocate = 1u << 2;
 inline constexpr uint32_t kDsmRangesMax = 256;
 inline constexpr size_t kDsmRangeBytes = 16;
+// Copy: CDW12 counts the source ranges in bits 7:0 and names their format in 11:8.
+inline constexpr uint32_t kCopyRangesMax = 128;  // MSRC: a page of them
+inline constexpr size_t kCopyRangeBytes = 32;    // format 0
 
 // The only two data descriptors that NVMe/TCP knows.
 inline constexpr uint8_t kSglInCapsule = 0x01;      // data block, offset: behind the SQE
@@ -110,6 +115,8 @@ inline constexpr uint8_t kSglTransportData = 0x5a;  // transport data block: by 
 inline constexpr uint8_t kFlagSgl = 0x40;           // PSDT 01b: DPTR holds an SGL
 inline constexpr uint8_t kFlagPsdtMask = 0xc0;
 inline constexpr uint8_t kFlagFuseMask = 0x03;
+inline constexpr uint8_t kFlagFuseFirst = 0x01;
+inline constexpr uint8_t kFlagFuseSecond = 0x02;
 
 struct Sgl {
   uint64_t address = 0;
@@ -204,10 +211,12 @@ enum class Property : uint32_t { kCap = 0x00, kVs = 0x08, kCc = 0x14, kCsts = 0x
 inline constexpr uint32_t kVersion20 = 0x00020000;
 inline constexpr uint32_t kCcEnable = 1u << 0;
 inline constexpr uint32_t kCcShutdownMask = 3u << 14;
+inline constexpr uint32_t kCcShutdownNormal = 1u << 14;
 inline constexpr uint32_t kCcEntrySizes = (6u << 16) | (4u << 20);  // IOSQES 64, IOCQES 16
 inline constexpr uint32_t kCstsReady = 1u << 0;
 inline constexpr uint32_t kCstsFatal = 1u << 1;
 inline constexpr uint32_t kCstsShutdownMask = 3u << 2;
+inline constexpr uint32_t kCstsShutdownOccurring = 1u << 2;
 inline constexpr uint32_t kCstsShutdownDone = 2u << 2;
 
 struct Capabilities {

@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "base/units.h"
+#include "io/nvme/ana.h"
 
 namespace bb::io::nvme {
 namespace {
@@ -53,6 +54,10 @@ std::byte mdts_of(uint32_t transfer_max_bytes) {
   return static_cast<std::byte>(std::bit_width(pages) - 1);
 }
 
+uint16_t zero_based(uint32_t count) {
+  return static_cast<uint16_t>(std::min(std::max(count, 1u), 0x10000u) - 1);
+}
+
 Status short_data(ConstBytes data) {
   if (data.size() >= kIdentifyBytes) return {};
   return error(Code::k_io_error, "identify data of {} bytes instead of {}", data.size(),
@@ -67,8 +72,9 @@ void ControllerInfo::encode(Bytes into) const {
   store_padded(into.subspan(4, 20), serial);
   store_padded(into.subspan(24, 40), model);
   store_padded(into.subspan(64, 8), firmware);
-  into[72] = std::byte{6};                      // RAB: a recommendation of 2^6 commands
-  into[76] = io ? std::byte{3} : std::byte{0};  // CMIC: several ports, several controllers
+  into[72] = std::byte{6};  // RAB: a recommendation of 2^6 commands
+  // CMIC: several ports, several controllers, and ANA.
+  into[76] = static_cast<std::byte>((io ? 3 : 0) | (ana ? 8 : 0));
   into[77] = mdts_of(transfer_max_bytes);
   put<uint16_t>(into, 78, controller_id);
   put<uint32_t>(into, 80, version);
@@ -80,6 +86,12 @@ void ControllerInfo::encode(Bytes into) const {
   into[260] = std::byte{3};     // FRMW: one slot, read-only
   into[261] = std::byte{0x06};  // LPA: command effects, extended data
   into[262] = static_cast<std::byte>(std::max<int>(error_entries, 1) - 1);
+  if (ana) {
+    into[342] = static_cast<std::byte>(ana_transition_s);
+    into[343] = std::byte{0x5f};  // ANACAP: all five states, and a namespace keeps its group
+    put<uint32_t>(into, 344, kAnaGroupMax);
+    put<uint32_t>(into, 348, kAnaGroupMax);
+  }
   put<uint16_t>(into, 386, quiesce_ms);
   if (fences_reconnect) put<uint64_t>(into, kVendorAt, kFencesReconnect);
   put<uint16_t>(into, 320, static_cast<uint16_t>(keep_alive_granularity_ms / 100));
@@ -88,7 +100,10 @@ void ControllerInfo::encode(Bytes into) const {
   put<uint16_t>(into, 514, command_max);
   put<uint32_t>(into, 516, namespace_max);
   put<uint16_t>(into, 520, optional_commands);
+  put<uint16_t>(into, 522, fused_compare_write ? uint16_t{1} : uint16_t{0});
   into[525] = volatile_cache ? std::byte{0x07} : std::byte{0x06};  // flush may name all namespaces
+  put<uint16_t>(into, 532, zero_based(compare_write_blocks));
+  into[534] = (optional_commands & kOncsCopy) != 0 ? std::byte{1} : std::byte{0};  // OCFS: format 0
   // SGLs without alignment; an address may be an offset; transport data blocks.
   put<uint32_t>(into, 536, 1u | (1u << 20) | (1u << 21));
   put<uint32_t>(into, 540, namespace_max);  // MNAN
@@ -120,6 +135,8 @@ Result<ControllerInfo> ControllerInfo::decode(ConstBytes data) {
   info.command_max = get<uint16_t>(data, 514);
   info.namespace_max = get<uint32_t>(data, 516);
   info.optional_commands = get<uint16_t>(data, 520);
+  info.fused_compare_write = (get<uint16_t>(data, 522) & 1) != 0;
+  info.compare_write_blocks = get<uint16_t>(data, 532) + 1u;
   info.volatile_cache = (data[525] & std::byte{1}) != std::byte{0};
   info.subsystem_nqn = load_terminated(data.subspan(768, kNqnFieldBytes));
   uint32_t capsule = get<uint32_t>(data, 1792);
@@ -146,13 +163,19 @@ void NamespaceInfo::encode(Bytes into) const {
   put<uint64_t>(into, 8, block_count);
   put<uint64_t>(into, 16, block_count);
   bool hints = physical_block_bytes > block_bytes;
-  into[24] = hints ? std::byte{0x10} : std::byte{0};  // NSFEAT: the granularities below are valid
-  into[30] = std::byte{1};                            // NMIC: may be seen by several controllers
-  into[31] = std::byte{reservations};                 // RESCAP
+  // NSFEAT: the atomic units and the granularities below are valid.
+  into[24] = std::byte{0x02} | (hints ? std::byte{0x10} : std::byte{0});
+  into[30] = std::byte{1};             // NMIC: may be seen by several controllers
+  into[31] = std::byte{reservations};  // RESCAP
   if (hints) {
     uint32_t granule = physical_block_bytes / block_bytes - 1;
     for (size_t at = 64; at <= 72; at += 2) put<uint16_t>(into, at, static_cast<uint16_t>(granule));
   }
+  put<uint16_t>(into, 38, zero_based(compare_write_blocks));  // NACWU; NAWUN and NAWUPF: a block
+  put<uint16_t>(into, 74, static_cast<uint16_t>(std::min(copy_blocks, 0xffffu)));  // MSSRL
+  put<uint32_t>(into, 76, std::min(copy_blocks, 0xffffu));                         // MCL
+  into[80] = static_cast<std::byte>(kCopyRangesMax - 1);                           // MSRC
+  put<uint32_t>(into, 92, ana_group);
   into[99] = read_only ? std::byte{1} : std::byte{0};
   std::memcpy(into.data() + 104, uuid.bytes.data(), 16);                // NGUID
   into[130] = static_cast<std::byte>(std::bit_width(block_bytes) - 1);  // LBAF 0: LBADS
@@ -162,6 +185,7 @@ void NamespaceInfo::encode_independent(Bytes into) const {
   into = cleared(into);
   into[1] = std::byte{1};
   into[2] = std::byte{reservations};
+  put<uint32_t>(into, 4, ana_group);
   into[8] = read_only ? std::byte{1} : std::byte{0};
   into[14] = std::byte{1};  // NSTAT: ready
 }
@@ -197,6 +221,11 @@ Result<NamespaceInfo> NamespaceInfo::decode(ConstBytes data) {
   info.ana_group = get<uint32_t>(data, 92);
   info.uuid = Uuid::from(data.subspan(104, 16));
   return info;
+}
+
+void encode_command_set_controller(Bytes into, uint32_t verify_max_bytes) {
+  into = cleared(into);
+  into[0] = mdts_of(verify_max_bytes);  // VSL; the others are bounded by their commands
 }
 
 void NamespaceDescriptors::encode(Bytes into) const {

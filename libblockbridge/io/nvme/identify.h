@@ -16,6 +16,8 @@ inline constexpr uint16_t kOncsCompare = 1u << 0;
 inline constexpr uint16_t kOncsDatasetManagement = 1u << 2;
 inline constexpr uint16_t kOncsWriteZeroes = 1u << 3;
 inline constexpr uint16_t kOncsReservations = 1u << 5;
+inline constexpr uint16_t kOncsVerify = 1u << 7;
+inline constexpr uint16_t kOncsCopy = 1u << 8;
 // CTRATT bits.
 inline constexpr uint32_t kCtrattHostId128 = 1u << 0;
 inline constexpr uint32_t kCtrattTrafficKeepsAlive = 1u << 6;
@@ -39,6 +41,8 @@ struct ControllerInfo {
   uint32_t namespace_max = 0;              // NN
   uint16_t optional_commands = 0;          // ONCS
   bool volatile_cache = false;             // VWC
+  bool fused_compare_write = false;        // FUSES
+  uint32_t compare_write_blocks = 1;       // ACWU, 1's based here
   uint32_t capsule_bytes = 64;             // IOCCSZ in bytes: SQE and in-capsule data
   uint32_t response_bytes = 16;            // IORCSZ in bytes
   bool ana = false;                        // CMIC: the ANA log page tells how it reaches namespaces
@@ -60,14 +64,19 @@ struct NamespaceInfo {
   uint32_t physical_block_bytes = 512;  // reported as preferred write granularity
   bool read_only = false;               // NSATTR
   bool deallocate = false;
-  uint8_t reservations = 0;  // RESCAP
-  uint32_t ana_group = 0;    // ANAGRPID; 0: not reported
-  Uuid uuid;                 // also the NGUID
+  uint8_t reservations = 0;           // RESCAP
+  uint32_t compare_write_blocks = 1;  // NACWU, 1's based here
+  uint32_t copy_blocks = 0;           // MSSRL and MCL
+  uint32_t ana_group = 0;             // ANAGRPID; 0: not reported
+  Uuid uuid;                          // also the NGUID
 
   static Result<NamespaceInfo> decode(ConstBytes data);  // without uuid when NGUID is 0
   void encode(Bytes into) const;                         // 4096 bytes
   void encode_independent(Bytes into) const;             // CNS 08h
 };
+
+// What the NVM command set adds to a controller (CNS 06h): limits beside MDTS.
+void encode_command_set_controller(Bytes into, uint32_t verify_max_bytes);  // 4096 bytes
 
 // Namespace Identification Descriptor list (CNS 03h).
 struct NamespaceDescriptors {

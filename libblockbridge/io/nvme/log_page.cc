@@ -93,8 +93,29 @@ LogData encode_command_effects(const std::vector<AdminOpcode>& admin,
   for (AdminOpcode opcode : admin) put(data, 4 * static_cast<size_t>(opcode), kSupported);
   for (IoOpcode opcode : io) {
     bool changes = opcode == IoOpcode::kWrite || opcode == IoOpcode::kWriteZeroes ||
-                   opcode == IoOpcode::kDatasetManagement;
+                   opcode == IoOpcode::kDatasetManagement || opcode == IoOpcode::kCopy;
     put(data, 1024 + 4 * static_cast<size_t>(opcode), kSupported | (changes ? kChangesContent : 0));
+  }
+  return data;
+}
+
+LogData encode_ana_log(uint64_t change_count, const std::vector<AnaGroup>& groups) {
+  size_t bytes = kAnaHeaderBytes;
+  for (const AnaGroup& group : groups) bytes += kAnaGroupBytes + 4 * group.nsids.size();
+  LogData data(bytes);
+  put<uint64_t>(data, 0, change_count);
+  put<uint16_t>(data, 8, static_cast<uint16_t>(groups.size()));
+  size_t at = kAnaHeaderBytes;
+  for (const AnaGroup& group : groups) {
+    put<uint32_t>(data, at, group.id);
+    put<uint32_t>(data, at + 4, static_cast<uint32_t>(group.nsids.size()));
+    put<uint64_t>(data, at + 8, group.change_count);
+    data[at + 16] = static_cast<std::byte>(group.state);
+    at += kAnaGroupBytes;
+    for (uint32_t nsid : group.nsids) {
+      put<uint32_t>(data, at, nsid);
+      at += 4;
+    }
   }
   return data;
 }

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "io/nvme/ana.h"
 #include "io/nvme/command.h"
 
 namespace bb::io::nvme {
@@ -51,6 +52,15 @@ LogData encode_supported_pages(const std::vector<LogId>& pages);
 LogData encode_features_supported(std::span<const FeatureId> features);
 LogData encode_command_effects(const std::vector<AdminOpcode>& admin,
                                const std::vector<IoOpcode>& io);
+// Asymmetric Namespace Access (5.16.1.13).
+struct AnaGroup {
+  uint32_t id = 0;
+  AnaState state = AnaState::kOptimized;
+  uint64_t change_count = 0;
+  std::vector<uint32_t> nsids;
+};
+LogData encode_ana_log(uint64_t change_count, const std::vector<AnaGroup>& groups);
+
 LogData encode_discovery_log(uint64_t generation, const std::vector<DiscoveryEntry>& entries);
 
 struct DiscoveryLog {

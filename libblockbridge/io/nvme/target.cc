@@ -32,6 +32,7 @@ NamespaceConfig config_of(const NamespaceOptions& options) {
                          .device = options.device,
                          .read_only = options.read_only,
                          .geometry = geometry_of(*options.device),
+                         .ana_group = options.ana_group,
                          .reservation_store = options.reservation_store,
                          .reservation = options.reservation};
   config.geometry.read_only = config.geometry.read_only || options.read_only;
@@ -68,8 +69,9 @@ Result<std::unique_ptr<Target>> Target::create(Context context, TargetOptions op
     target->stopping_ = true;
     return status;
   }
+  uint16_t port = 0;  // as the discovery log numbers them
   for (const auto& listener : target->listeners_) {
-    target->accepting_.spawn(target->accept(listener.get()));
+    target->accepting_.spawn(target->accept(listener.get(), ++port));
   }
   return target;
 }
@@ -117,7 +119,7 @@ std::vector<std::string> Target::addresses() const {
   return all;
 }
 
-Task<void> Target::accept(Listener* listener) {
+Task<void> Target::accept(Listener* listener, uint16_t port) {
   while (!stopping_) {
     auto stream = co_await listener->accept();
     if (!stream.ok()) {
@@ -136,6 +138,7 @@ Task<void> Target::accept(Listener* listener) {
     connections_.push_back(std::make_unique<TargetConnection>(
         loop_, core_, pool_, exchanger_, progress_, std::move(*stream), tls_,
         options_.tls == TlsPolicy::kRequired));
+    connections_.back()->set_port(port);
     if (!housekeeping_.armed()) loop_.arm(housekeeping_, loop_.now_ns() + kHousekeepingNs);
     serving_.spawn(serve(connections_.back().get()));
   }
@@ -213,6 +216,45 @@ Task<Status> Target::remove_namespace(std::string nqn, uint32_t nsid) {
   co_return Status();
 }
 
+Task<Status> Target::replace_device(std::string nqn, uint32_t nsid, Device* device) {
+  BB_CO_ASSIGN(const Namespace* found, core_.find_namespace(nqn, nsid));
+  NamespaceRef kept = core_.subsystems().at(nqn)->ref(nsid);
+  Geometry geometry = geometry_of(*device);
+  geometry.read_only = geometry.read_only || found->read_only;
+  BB_CO_TRY(core_.replace_device(nqn, nsid, device, geometry));
+  ++kept->awaited;
+  auto busy = [&kept, device](const auto& one) { return one->works_on_other(*kept, device); };
+  while (std::any_of(connections_.begin(), connections_.end(), busy)) {
+    progress_.reset();
+    co_await progress_.wait();
+  }
+  --kept->awaited;
+  co_return Status();
+}
+
+std::vector<std::string> Target::subsystems() const {
+  std::vector<std::string> all;
+  for (const auto& [nqn, subsystem] : core_.subsystems()) all.push_back(nqn);
+  return all;
+}
+
+std::vector<NamespaceStat> Target::namespaces() const {
+  std::vector<NamespaceStat> all;
+  for (const auto& [nqn, subsystem] : core_.subsystems()) {
+    for (Namespace* each = subsystem->next(1); each != nullptr;
+         each = subsystem->next(each->nsid + 1)) {
+      all.push_back({.nqn = nqn,
+                     .nsid = each->nsid,
+                     .uuid = each->uuid,
+                     .device = each->device,
+                     .geometry = each->geometry,
+                     .ana_group = each->ana_group,
+                     .counters = each->counters});
+    }
+  }
+  return all;
+}
+
 Status Target::update_namespace(const std::string& nqn, uint32_t nsid) {
   BB_ASSIGN(const Namespace* found, core_.find_namespace(nqn, nsid));
   Geometry geometry = geometry_of(*found->device);
@@ -228,6 +270,25 @@ Task<void> Target::save_reservation(NamespaceRef of, ReservationState state) {
   }
   of->reservation->on_saved(status.ok());
   progress_.set();
+}
+
+Task<Status> Target::set_ana_state(uint16_t port, uint32_t group, AnaState state) {
+  if (port > listeners_.size()) {
+    co_return error(Code::k_invalid_argument, "port {}: there are {}", port, listeners_.size());
+  }
+  auto last = port == 0 ? static_cast<uint16_t>(listeners_.size()) : port;
+  for (uint16_t one = port == 0 ? uint16_t{1} : port; one <= last; ++one) {
+    BB_CO_TRY(core_.set_ana_state(one, group, state));
+  }
+  auto busy = [&](const auto& one) {
+    const TargetQueue& queue = one->queue();
+    return (port == 0 || queue.port() == port) && queue.works_on(group);
+  };
+  while (!ana_usable(state) && std::any_of(connections_.begin(), connections_.end(), busy)) {
+    progress_.reset();
+    co_await progress_.wait();
+  }
+  co_return Status();
 }
 
 Task<void> Target::drained(std::function<bool(const TargetConnection&)> of) {

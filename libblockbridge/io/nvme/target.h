@@ -34,6 +34,7 @@ struct NamespaceOptions {
   // has loaded. Without one, hosts are told that reservations do not persist.
   ReservationStore* reservation_store = nullptr;
   ReservationState reservation;
+  uint32_t ana_group = 1;
 };
 
 struct SubsystemOptions {
@@ -51,6 +52,16 @@ struct SubsystemOptions {
   // and Identify Controller says so. For hosts that count on a command they gave up not to be
   // executed behind a later one; not for hosts that connect twice to one address.
   bool single_association = false;
+};
+
+struct NamespaceStat {
+  std::string nqn;
+  uint32_t nsid = 0;
+  Uuid uuid;
+  Device* device = nullptr;
+  Geometry geometry;  // as hosts see it
+  uint32_t ana_group = 1;
+  Counters counters;
 };
 
 struct ControllerStat {
@@ -84,6 +95,19 @@ class Target {
   Task<Status> remove_namespace(std::string nqn, uint32_t nsid);
   // Looks at what its device says of itself now. NOT_FOUND, INVALID_ARGUMENT (other blocks).
   Status update_namespace(const std::string& nqn, uint32_t nsid);
+  // Another device takes its place, with the same contents as far as hosts shall not notice:
+  // larger, or elsewhere. Returns once nothing reaches the one before any more. Errors as of
+  // add_namespace.
+  Task<Status> replace_device(std::string nqn, uint32_t nsid, Device* device);
+  std::vector<NamespaceStat> namespaces() const;
+  std::vector<std::string> subsystems() const;  // their NQNs
+
+  // Asymmetric namespace access: how hosts reach the namespaces of a group by a port, which is a
+  // place in TargetOptions::listen, from 1 on; 0: by every one. They are told. Returns, when the
+  // state is one without access, once nothing that came by the port reaches the group's devices any
+  // more. INVALID_ARGUMENT.
+  Task<Status> set_ana_state(uint16_t port, uint32_t group, AnaState state);
+  AnaState ana_state(uint16_t port, uint32_t group) { return core_.ana_port(port).state(group); }
 
   // Cuts off the hosts that `which` chooses. Once it has returned, no command of theirs from before
   // reaches the device. They may connect again unless Admission refuses them.
@@ -108,7 +132,7 @@ class Target {
   Target(Context context, TargetOptions options);
   Status listen();
   Status prepare_tls();
-  Task<void> accept(Listener* listener);
+  Task<void> accept(Listener* listener, uint16_t port);
   void make_room();
   Task<void> serve(TargetConnection* connection);
   Task<void> drained(std::function<bool(const TargetConnection&)> of);

@@ -8,12 +8,16 @@ namespace bb::io::nvme {
 
 void TargetQueue::answer(uint16_t index, NvmeStatus status, uint64_t result) {
   TargetSlot& slot = slots_[index];
+  BB_CHECK(slot.state != State::kFree && slot.state != State::kAnswering &&
+               slot.state != State::kLeaving,
+           "a command was answered twice");
   slot.status = status;
   slot.result = result;
   slot.state = State::kAnswering;
   slot.send_data = status == NvmeStatus::kSuccess && slot.to_host && slot.length_bytes > 0;
   count(slot);
   slot.name_space.reset();
+  if (slot.half != Half::kNone) on_half_answered(index);
   if (!slot.send_data) give_data(slot);
   encode_answer(slot);
   if (!closing_) to_send_.push(index);
@@ -96,7 +100,10 @@ std::vector<iovec>* TargetQueue::outgoing() {
       iov_.push_back({.iov_base = slot.tail.data(), .iov_len = slot.tail_bytes});
     }
     being_sent_.push_back(index);
+    slot.state = State::kLeaving;
     --outstanding_;
+    if (slot.id_noted) --ids_[slot.sqe.command_id & 0xff];
+    slot.id_noted = false;
   }
   if (iov_.empty()) return nullptr;
   sending_ = true;

@@ -23,7 +23,13 @@ void TargetQueue::execute(uint16_t index, uint64_t now_ns) {
   }
   if (controller_ == nullptr) return run_connect(index, now_ns);
   if (run_persistence(index)) return;
+  slot.state = State::kRunning;
   AdminReply reply = run_admin(slot, now_ns);
+  if (reply.flush_first) {
+    slot.work = Work::kFlushes;
+    slot.io = {.op = TargetOp::kFlush};
+    return begin(index);
+  }
   if (slot.to_host && reply.status == NvmeStatus::kSuccess && slot.length_bytes > 0) {
     size_t have = std::min<size_t>(reply.data.size(), slot.length_bytes);
     if (have > 0) std::memcpy(slot.data, reply.data.data(), have);
@@ -92,18 +98,13 @@ AdminReply TargetQueue::run_admin(TargetSlot& slot, uint64_t now_ns) {
   return {.status = final_status(NvmeStatus::kInvalidOpcode)};
 }
 
-// Only an asynchronous event request waits long enough to be worth it; the rest completes soon.
+// NVMe base 2.0, 5.1: bit 0 of the result says that it was not aborted.
 AdminReply TargetQueue::run_abort(const Sqe& sqe) {
   auto queue = static_cast<uint16_t>(sqe.cdw10);
   auto command = static_cast<uint16_t>(sqe.cdw10 >> 16);
-  auto found = std::find_if(events_.begin(), events_.end(), [&](uint16_t index) {
-    return slots_[index].sqe.command_id == command;
-  });
-  if (queue != 0 || found == events_.end()) return {.result = 1};  // not aborted
-  uint16_t index = *found;
-  events_.erase(found);
-  answer(index, NvmeStatus::kAbortRequested);
-  return {};
+  TargetQueue* of = queue < controller_->queues.size() ? controller_->queues[queue] : nullptr;
+  bool aborted = of != nullptr && of->abort(command);
+  return {.result = aborted ? 0u : 1u};
 }
 
 void TargetQueue::abort_events() {

@@ -131,12 +131,12 @@ ConnectAnswer TargetCore::connect_admin(TargetQueue& queue, const ConnectCommand
     return {.status = NvmeStatus::kConnectControllerBusy};
   }
   uint16_t id = free_id();
-  controllers_.push_back(
-      std::make_unique<Controller>(*this, subsystem, data.host, id, command.keep_alive_ms));
+  controllers_.push_back(std::make_unique<Controller>(
+      *this, subsystem, data.host, Controller::Place{id, queue.port(), queue.local_host()},
+      command.keep_alive_ms));
   Controller* controller = controllers_.back().get();
   controller->heard(now_ns);
   controller->connected_ns = now_ns;
-  controller->local_host = queue.local_host();
   controller->local_address = queue.local_address();
   controller->queues.assign(size_t{1} + limits_.io_queues, nullptr);
   controller->queues[0] = &queue;
@@ -170,6 +170,7 @@ ConnectAnswer TargetCore::connect_io(TargetQueue& queue, const ConnectCommand& c
   if (controller->nqn() != data.subsystem_nqn) return bad_data(kConnectDataSubsystemAt);
   if (controller->host().host_nqn != data.host.host_nqn) return bad_data(kConnectDataHostAt);
   if (controller->host().host_id != data.host.host_id) return bad_data(0);
+  if (controller->port() != queue.port()) return bad_data(kConnectDataControllerAt);
   if (!controller->ready()) return refuse(NvmeStatus::kCommandSequenceError);
   if (command.queue_id > controller->granted_queues) return bad_command(kQueueIdAt);
   if (controller->queues[command.queue_id] != nullptr) {

@@ -139,14 +139,22 @@ void TargetConnection::submit(uint16_t slot) {
     Io* done = static_cast<Io*>(request);
     done->owner->on_io_done(done->slot, status);
   };
-  queue_.name_space(slot).device->submit(io);
+  io.device = queue_.name_space(slot).device;
+  io.device->submit(io);
+}
+
+bool TargetConnection::works_on_other(const Namespace& of, const Device* device) const {
+  for (uint16_t slot = 0; slot < queue_.slots(); ++slot) {
+    if (queue_.is_with_device(slot, of) && ios_[slot].device != device) return true;
+  }
+  return false;
 }
 
 void TargetConnection::on_io_done(uint16_t slot, const Status& status) {
   if (!status.ok()) log_debug("{}: {} -> reported to the host", peer(), status.to_string());
-  bool watched = queue_.name_space(slot).removed;
+  bool awaited = queue_.is_awaited(slot);
   queue_.on_io_done(slot, status.code());
-  if (watched) progress_.set();
+  if (awaited) progress_.set();
   if (!pumping_) schedule();  // later, so that completions that come together are sent together
 }
 

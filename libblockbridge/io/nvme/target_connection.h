@@ -29,6 +29,9 @@ class TargetConnection final : QueueHost {
   void check_handshake(uint64_t now_ns);
 
   const TargetQueue& queue() const { return queue_; }
+  // Has another device than this one some of the namespace's I/O?
+  bool works_on_other(const Namespace& of, const Device* device) const;
+  void set_port(uint16_t port) { queue_.set_port(port); }
   const std::string& peer() const { return stream_->peer(); }
   // Whom it served, also after its controller has ended; empty before Connect.
   const std::string& nqn() const { return nqn_; }
@@ -38,6 +41,7 @@ class TargetConnection final : QueueHost {
   struct Io : IoRequest {
     TargetConnection* owner = nullptr;
     uint16_t slot = 0;
+    Device* device = nullptr;
     iovec one{};
   };
   struct Pump : Work {

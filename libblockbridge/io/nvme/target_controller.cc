@@ -14,12 +14,13 @@ constexpr uint32_t kReadyTimeoutMs = 7500;
 }  // namespace
 
 Controller::Controller(TargetCore& core, std::shared_ptr<Subsystem> subsystem, HostIdentity host,
-                       uint16_t id, uint32_t keep_alive_ms)
+                       Place place, uint32_t keep_alive_ms)
     : granted_queues(subsystem == nullptr ? uint16_t{0} : core.limits().io_queues),
       core_(core),
       subsystem_(std::move(subsystem)),
       host_(std::move(host)),
-      id_(id),
+      place_(std::move(place)),
+      ana_(core.ana_port(place_.port)),
       keep_alive_ms_(keep_alive_ms) {}
 
 const std::string& Controller::nqn() const {
@@ -43,7 +44,8 @@ AdminReply Controller::property_get(const Sqe& sqe) const {
       return {.result = cc_};
     case Property::kCsts:
       if (eight) break;
-      return {.result = csts_};
+      // A reset has ended when nothing of before it is with a device any more.
+      return {.result = csts_ | (core_.has_leftovers(id()) ? kCstsReady : 0)};
     case Property::kNssr:
       break;
   }
@@ -64,8 +66,19 @@ AdminReply Controller::property_set(const Sqe& sqe) {
   }
   if (!enable && (before & kCcEnable) != 0) reset();
   csts_ &= ~kCstsShutdownMask;
+  bool normal = (cc_ & kCcShutdownMask) == kCcShutdownNormal;
+  if (normal && !discovery()) {
+    csts_ |= kCstsShutdownOccurring;
+    return {.flush_first = true};
+  }
   if ((cc_ & kCcShutdownMask) != 0) csts_ |= kCstsShutdownDone;
   return {};
+}
+
+// NVMe base 2.0, 3.6.1: a normal shutdown is complete when what was written stays.
+void Controller::on_shutdown_flushed(bool done) {
+  csts_ &= ~kCstsShutdownMask;
+  if (done) csts_ |= kCstsShutdownDone;
 }
 
 // Controller level reset: the I/O queues go, the admin queue's connection stays.

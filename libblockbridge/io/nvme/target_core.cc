@@ -83,6 +83,23 @@ Status TargetCore::update_geometry(const std::string& nqn, uint32_t nsid,
   return {};
 }
 
+Status TargetCore::replace_device(const std::string& nqn, uint32_t nsid, Device* device,
+                                  const Geometry& geometry) {
+  BB_ASSIGN(Subsystem * subsystem, find(nqn));
+  if (geometry.transfer_max_bytes < subsystem->transfer_max_bytes()) {
+    return error(
+        Code::k_invalid_argument,
+        "subsystem {}: namespace {}: the device takes transfers of {} bytes, and hosts have "
+        "been told {}",
+        nqn, nsid, geometry.transfer_max_bytes, subsystem->transfer_max_bytes());
+  }
+  BB_TRY(update_geometry(nqn, nsid, geometry));
+  Namespace* found = subsystem->find(nsid);
+  found->device = device;
+  found->write_through = geometry.volatile_cache && !subsystem->volatile_cache();
+  return {};
+}
+
 void TargetCore::namespace_changed(const Subsystem& subsystem, uint32_t nsid) {
   for (const auto& controller : controllers_) {
     if (controller->subsystem() == &subsystem) controller->on_namespace_changed(nsid);
@@ -101,7 +118,14 @@ void TargetCore::left_behind(TargetQueue& queue, const Controller& controller) {
   leftovers_.push_back({.queue = &queue,
                         .nqn = controller.nqn(),
                         .host = controller.host(),
-                        .local_address = controller.local_address});
+                        .local_address = controller.local_address,
+                        .controller_id = controller.id()});
+}
+
+bool TargetCore::has_leftovers(uint16_t controller_id) const {
+  return std::any_of(leftovers_.begin(), leftovers_.end(), [controller_id](const Leftover& one) {
+    return one.controller_id == controller_id;
+  });
 }
 
 void TargetCore::came_back(TargetQueue& queue) {
@@ -148,6 +172,35 @@ void TargetCore::end_controllers(const std::function<bool(const Controller&)>& o
 void TargetCore::expire(uint64_t now_ns) {
   end_controllers([now_ns](const Controller& c) { return c.expired(now_ns); },
                   "no keep alive in time");
+}
+
+Status TargetCore::set_ana_state(uint16_t port, uint32_t group, AnaState state) {
+  BB_ASSIGN(bool changed, ana_.set(port, group, state));
+  for (const auto& controller : controllers_) {
+    if (!changed || controller->port() != port || controller->discovery()) continue;
+    controller->raise_event(EventKind::kAnaChanged);
+    for (TargetQueue* queue : controller->queues) {
+      if (queue != nullptr) queue->look_again();
+    }
+  }
+  return {};
+}
+
+// Groups without a namespace are not named.
+LogData TargetCore::ana_log(const Controller& controller, bool groups_only) const {
+  std::map<uint32_t, AnaGroup> groups;
+  const Subsystem& subsystem = *controller.subsystem();
+  for (Namespace* each = subsystem.next(1); each != nullptr;
+       each = subsystem.next(each->nsid + 1)) {
+    AnaGroup& group = groups[each->ana_group];
+    group.id = each->ana_group;
+    group.state = controller.ana().state(group.id);
+    group.change_count = controller.ana().changed_at(group.id);
+    if (!groups_only) group.nsids.push_back(each->nsid);
+  }
+  std::vector<AnaGroup> all;
+  for (auto& [id, group] : groups) all.push_back(std::move(group));
+  return encode_ana_log(ana_.change_count(), all);
 }
 
 LogData TargetCore::discovery_log(const HostIdentity& host, const std::string& local_host) const {

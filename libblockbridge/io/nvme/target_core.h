@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "io/nvme/target_ana.h"
 #include "io/nvme/target_controller.h"
 
 namespace bb::io::nvme {
@@ -40,6 +41,9 @@ class TargetCore {
   Result<NamespaceRef> remove_namespace(const std::string& nqn, uint32_t nsid);
   // NOT_FOUND, INVALID_ARGUMENT: the blocks must stay as large as they are.
   Status update_geometry(const std::string& nqn, uint32_t nsid, const Geometry& geometry);
+  // Likewise, and it must take transfers as long as hosts have been told.
+  Status replace_device(const std::string& nqn, uint32_t nsid, Device* device,
+                        const Geometry& geometry);
   Result<const Namespace*> find_namespace(const std::string& nqn, uint32_t nsid) const;
   const std::map<std::string, std::shared_ptr<Subsystem>>& subsystems() const {
     return subsystems_;
@@ -61,9 +65,15 @@ class TargetCore {
   void left_behind(TargetQueue& queue, const Controller& controller);
   void came_back(TargetQueue& queue);
   void aborted_io_back();  // nothing that a preempt-and-abort ended is with the device for a queue
+  bool has_leftovers(uint16_t controller_id) const;
   void stopped_waiting(TargetQueue& queue) { std::erase(waiting_, &queue); }
   void expire(uint64_t now_ns);  // those whose keep alive ran out
   const std::vector<std::unique_ptr<Controller>>& controllers() const { return controllers_; }
+
+  // How the hosts of a port reach the namespaces of a group; they are told. INVALID_ARGUMENT.
+  Status set_ana_state(uint16_t port, uint32_t group, AnaState state);
+  const AnaPort& ana_port(uint16_t port) { return ana_.port(port); }
+  LogData ana_log(const Controller& controller, bool groups_only) const;
 
   // What `host` may see. Entries without an address of their own name `local_host`.
   LogData discovery_log(const HostIdentity& host, const std::string& local_host) const;
@@ -76,6 +86,7 @@ class TargetCore {
     std::string nqn;
     HostIdentity host;
     std::string local_address;  // ours, that the host reached
+    uint16_t controller_id = 0;
   };
   const std::vector<Leftover>& leftovers() const { return leftovers_; }
 
@@ -110,6 +121,7 @@ class TargetCore {
   std::vector<std::unique_ptr<Controller>> controllers_;
   std::vector<Leftover> leftovers_;
   std::vector<TargetQueue*> waiting_;  // whose Connect waits until leftovers are gone
+  AnaTable ana_;
   uint16_t last_id_ = 0;
   uint64_t generation_ = 1;
   SaveReservation save_reservation_;

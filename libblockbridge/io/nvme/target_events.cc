@@ -14,6 +14,7 @@ struct Row {
 
 constexpr Row kRows[] = {
     {EventKind::kNamespaceChanged, kEventConfigNamespace, kEventNamespaceChanged},
+    {EventKind::kAnaChanged, kEventConfigAna, kEventAnaChanged},
     {EventKind::kDiscoveryChanged, kEventConfigDiscovery, kEventDiscoveryChanged},
     {EventKind::kReservation, 0, kEventReservationLog},
 };

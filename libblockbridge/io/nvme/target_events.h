@@ -9,7 +9,7 @@
 
 namespace bb::io::nvme {
 
-enum class EventKind : uint8_t { kNamespaceChanged, kDiscoveryChanged, kReservation };
+enum class EventKind : uint8_t { kNamespaceChanged, kAnaChanged, kDiscoveryChanged, kReservation };
 
 // NVMe base 2.0, 5.2: an event is told once and then masked until its log page has been read. Only
 // the last of each kind is kept: the log page tells the rest.
@@ -32,7 +32,7 @@ class ControllerEvents {
   State& of(EventKind kind) { return states_[static_cast<size_t>(kind)]; }
 
   uint32_t enabled_ = 0;
-  std::array<State, 3> states_;
+  std::array<State, 4> states_;
 };
 
 }  // namespace bb::io::nvme

@@ -15,18 +15,43 @@ constexpr FeatureId kFeatures[] = {
     FeatureId::kWriteAtomicity, FeatureId::kAsyncEventConfig,   FeatureId::kKeepAliveTimer,
     FeatureId::kHostIdentifier, FeatureId::kReservationMask,    FeatureId::kReservationPersistence};
 
+constexpr FeatureId kDiscoveryFeatures[] = {FeatureId::kAsyncEventConfig,
+                                            FeatureId::kKeepAliveTimer, FeatureId::kHostIdentifier};
+
 }  // namespace
 
-std::span<const FeatureId> supported_features() { return kFeatures; }
+// NVMe base 2.0, 3.1.3: a discovery controller has fewer.
+bool Controller::has_feature(FeatureId feature) const {
+  if (discovery()) {
+    return std::find(std::begin(kDiscoveryFeatures), std::end(kDiscoveryFeatures), feature) !=
+           std::end(kDiscoveryFeatures);
+  }
+  if (feature == FeatureId::kVolatileWriteCache) return subsystem_->volatile_cache();
+  return std::find(std::begin(kFeatures), std::end(kFeatures), feature) != std::end(kFeatures);
+}
 
+std::vector<FeatureId> Controller::features() const {
+  std::vector<FeatureId> all;
+  for (FeatureId feature : kFeatures) {
+    if (has_feature(feature)) all.push_back(feature);
+  }
+  return all;
+}
+
+// NVMe base 2.0, 5.15: nothing can be saved, so what is saved is the default.
 AdminReply Controller::get_features(const Sqe& sqe) const {
+  constexpr uint32_t kCurrent = 0;
   constexpr uint32_t kSupportedCapabilities = 3;
   auto feature = static_cast<FeatureId>(sqe.cdw10 & 0xff);
-  if (((sqe.cdw10 >> 8) & 7) == kSupportedCapabilities) {
-    bool known =
-        std::find(std::begin(kFeatures), std::end(kFeatures), feature) != std::end(kFeatures);
-    return known ? AdminReply{.result = 4} : refusal(NvmeStatus::kInvalidField);  // changeable
+  if (!has_feature(feature)) return refusal(NvmeStatus::kInvalidField);
+  uint32_t select = (sqe.cdw10 >> 8) & 7;
+  if (select > kSupportedCapabilities) return refusal(NvmeStatus::kInvalidField);
+  if (select == kSupportedCapabilities) {
+    bool changeable =
+        feature != FeatureId::kVolatileWriteCache && feature != FeatureId::kHostIdentifier;
+    return {.result = changeable ? 4u : 0u};
   }
+  bool now = select == kCurrent;
   uint32_t queues = granted_queues == 0 ? 0 : granted_queues - 1u;
   switch (feature) {
     case FeatureId::kArbitration:
@@ -35,17 +60,15 @@ AdminReply Controller::get_features(const Sqe& sqe) const {
     case FeatureId::kWriteAtomicity:
       return {};
     case FeatureId::kTemperatureThreshold:
-      return {.result = temperature_threshold_};
+      return {.result = now ? temperature_threshold_ : kTemperatureThreshold};
     case FeatureId::kVolatileWriteCache:
-      if (discovery() || !subsystem_->volatile_cache()) break;
       return {.result = 1};
     case FeatureId::kNumberOfQueues:
-      if (discovery()) break;
       return {.result = queues | (queues << 16)};
     case FeatureId::kAsyncEventConfig:
-      return {.result = events_.enabled()};
+      return {.result = now ? events_.enabled() : 0};
     case FeatureId::kKeepAliveTimer:
-      return {.result = keep_alive_ms_};
+      return {.result = now ? keep_alive_ms_ : 0};
     case FeatureId::kHostIdentifier: {
       if ((sqe.cdw11 & 1) == 0) break;  // fabrics know only the long identifier
       AdminReply reply;
@@ -86,7 +109,9 @@ AdminReply Controller::set_reservation_mask(const Sqe& sqe) {
 
 AdminReply Controller::set_features(const Sqe& sqe) {
   if ((sqe.cdw10 >> 31) != 0) return refusal(NvmeStatus::kFeatureNotSaveable);
-  switch (static_cast<FeatureId>(sqe.cdw10 & 0xff)) {
+  auto feature = static_cast<FeatureId>(sqe.cdw10 & 0xff);
+  if (!has_feature(feature)) return refusal(NvmeStatus::kInvalidField);
+  switch (feature) {
     case FeatureId::kArbitration:
     case FeatureId::kErrorRecovery:
     case FeatureId::kWriteAtomicity:
@@ -98,10 +123,8 @@ AdminReply Controller::set_features(const Sqe& sqe) {
       temperature_threshold_ = sqe.cdw11;
       return {};
     case FeatureId::kVolatileWriteCache:  // the cache is the device's own
-      if (discovery() || !subsystem_->volatile_cache()) break;
       return (sqe.cdw11 & 1) != 0 ? AdminReply{} : refusal(NvmeStatus::kFeatureNotChangeable);
     case FeatureId::kNumberOfQueues: {
-      if (discovery()) break;
       uint32_t submission = sqe.cdw11 & 0xffff;
       uint32_t completion = sqe.cdw11 >> 16;
       if (submission == 0xffff || completion == 0xffff) break;

@@ -8,6 +8,8 @@
 namespace bb::io::nvme {
 namespace {
 
+constexpr uint8_t kAnaTransitionS = 10;
+
 // How long after the keep alive timeout commands may still run: the grace we add to it, the look
 // around twice a second, and time for what the device has.
 uint16_t quiesce_ms(const TargetLimits& limits) {
@@ -20,7 +22,7 @@ uint16_t quiesce_ms(const TargetLimits& limits) {
 ControllerInfo Controller::info() const {
   const TargetLimits& limits = core_.limits();
   ControllerInfo info;
-  info.controller_id = id_;
+  info.controller_id = id();
   info.attributes = kCtrattHostId128 | kCtrattTrafficKeepsAlive;
   info.async_event_max = static_cast<uint8_t>(limits.async_events);
   info.error_entries = kErrorEntries;
@@ -40,13 +42,17 @@ ControllerInfo Controller::info() const {
   info.serial = config.serial;
   info.model = config.model;
   info.firmware = config.firmware;
-  info.async_events = kEventConfigNamespace;
+  info.async_events = kEventConfigNamespace | kEventConfigAna;
+  info.ana = true;
+  info.ana_transition_s = kAnaTransitionS;
   info.transfer_max_bytes = subsystem_->transfer_max_bytes();
   info.command_max = limits.io_queue_depth;
   info.namespace_max = limits.namespaces;
   info.optional_commands =
-      static_cast<uint16_t>(kOncsCompare | kOncsWriteZeroes | kOncsReservations |
-                            (subsystem_->discards() ? kOncsDatasetManagement : 0));
+      static_cast<uint16_t>(kOncsCompare | kOncsWriteZeroes | kOncsReservations | kOncsVerify |
+                            kOncsCopy | (subsystem_->discards() ? kOncsDatasetManagement : 0));
+  info.fused_compare_write = true;
+  info.compare_write_blocks = info.transfer_max_bytes / 4096;  // of the largest there are
   info.volatile_cache = subsystem_->volatile_cache();
   info.fences_reconnect = config.single_association;
   info.capsule_bytes = static_cast<uint32_t>(kSqeBytes) + limits.capsule_data_bytes;
@@ -74,7 +80,8 @@ AdminReply Controller::identify(const Sqe& sqe) const {
       return reply;
     case IdentifyCns::kCommandSetController:
       if (!nvm) break;
-      return reply;  // all zero: no limits but MDTS
+      encode_command_set_controller(reply.data, subsystem_->transfer_max_bytes());
+      return reply;
     case IdentifyCns::kCommandSetNamespace:
       if (!nvm) break;
       [[fallthrough]];
@@ -97,12 +104,16 @@ AdminReply Controller::identify_namespace(IdentifyCns cns, uint32_t nsid) const 
     if (cns != IdentifyCns::kNamespaceDescriptors) return reply;
     return refusal(NvmeStatus::kInvalidNamespace);
   }
+  uint32_t transfer_blocks = subsystem_->transfer_max_bytes() / found->geometry.block_bytes;
   NamespaceInfo info{.block_count = found->geometry.block_count,
                      .block_bytes = found->geometry.block_bytes,
                      .physical_block_bytes = found->geometry.physical_block_bytes,
                      .read_only = found->geometry.read_only,
                      .deallocate = found->geometry.discard,
                      .reservations = reservation_capabilities(found->reservation->may_persist()),
+                     .compare_write_blocks = transfer_blocks,
+                     .copy_blocks = transfer_blocks,
+                     .ana_group = found->ana_group,
                      .uuid = found->uuid};
   if (cns == IdentifyCns::kNamespace) info.encode(reply.data);
   if (cns == IdentifyCns::kIndependentNamespace) info.encode_independent(reply.data);

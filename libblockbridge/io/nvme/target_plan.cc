@@ -18,7 +18,8 @@ NvmeStatus TargetQueue::plan(TargetSlot& slot) {
   }
   if (is_auth(sqe)) return plan_auth(slot);
   if (!authenticated_) return final_status(NvmeStatus::kAuthenticationRequired);
-  if ((sqe.flags & kFlagFuseMask) != 0) return final_status(NvmeStatus::kInvalidField);
+  bool fused = (sqe.flags & kFlagFuseMask) != 0;
+  if (fused && queue_id_ == 0) return final_status(NvmeStatus::kInvalidField);
   if (!fabrics) {
     if ((sqe.flags & kFlagPsdtMask) != kFlagSgl) return final_status(NvmeStatus::kInvalidField);
     if (!controller_->ready()) return final_status(NvmeStatus::kCommandSequenceError);
@@ -80,7 +81,15 @@ NvmeStatus TargetQueue::plan_io(TargetSlot& slot) {
   const Sqe& sqe = slot.sqe;
   auto opcode = static_cast<IoOpcode>(sqe.opcode);
   slot.name_space = controller_->subsystem()->find(sqe.nsid);
-  if (slot.name_space == nullptr && !flushes_all(sqe)) return no_namespace(sqe.nsid);
+  if (slot.name_space == nullptr && opcode == IoOpcode::kFlush && sqe.nsid == kNsidAll) {
+    slot.work = Work::kFlushes;
+    slot.io = {.op = TargetOp::kFlush};
+    return NvmeStatus::kSuccess;
+  }
+  if (slot.name_space == nullptr) return no_namespace(sqe.nsid);
+  NvmeStatus reached = reaches(*slot.name_space);
+  if (reached != NvmeStatus::kSuccess) return reached;
+  slot.work = Work::kOne;
   switch (opcode) {
     case IoOpcode::kFlush:
       slot.io = {.op = TargetOp::kFlush};
@@ -89,6 +98,7 @@ NvmeStatus TargetQueue::plan_io(TargetSlot& slot) {
     case IoOpcode::kWrite:
     case IoOpcode::kCompare:
     case IoOpcode::kWriteZeroes:
+    case IoOpcode::kVerify:
       return plan_range(slot);
     case IoOpcode::kDatasetManagement:
       return plan_dsm(slot);
@@ -97,8 +107,10 @@ NvmeStatus TargetQueue::plan_io(TargetSlot& slot) {
     case IoOpcode::kReservationAcquire:
     case IoOpcode::kReservationRelease:
       return plan_reservation(slot);
+    case IoOpcode::kCopy:
+      return plan_copy(slot);
   }
-  return final_status(NvmeStatus::kInvalidOpcode);
+  return final_status(NvmeStatus::kInvalidOpcode);  // Write Uncorrectable among them
 }
 
 // NVMe base 2.0, 3.2.1: an NSID is invalid, or it is valid and not active.
@@ -107,6 +119,26 @@ NvmeStatus TargetQueue::no_namespace(uint32_t nsid) const {
   return final_status(valid ? NvmeStatus::kInvalidField : NvmeStatus::kInvalidNamespace);
 }
 
+// NVMe base 2.0, 8.1.3: what I/O commands get while a group is not accessible by this port. Another
+// port may well do it.
+NvmeStatus TargetQueue::reaches(const Namespace& name_space) const {
+  if (ana_->all_usable()) return NvmeStatus::kSuccess;
+  switch (ana_->state(name_space.ana_group)) {
+    case AnaState::kOptimized:
+    case AnaState::kNonOptimized:
+      break;
+    case AnaState::kInaccessible:
+      return NvmeStatus::kAnaInaccessible;
+    case AnaState::kPersistentLoss:
+      return NvmeStatus::kAnaPersistentLoss;
+    case AnaState::kChange:
+      return NvmeStatus::kAnaTransition;
+  }
+  return NvmeStatus::kSuccess;
+}
+
+// NVM command set 1.0, 3.2: one range in CDW10 to CDW12, within the namespace and MDTS; Verify
+// within VSL, which is the same. Write Zeroes may name what its count can.
 NvmeStatus TargetQueue::plan_range(TargetSlot& slot) {
   const Sqe& sqe = slot.sqe;
   const Geometry& geometry = slot.name_space->geometry;
@@ -115,9 +147,7 @@ NvmeStatus TargetQueue::plan_range(TargetSlot& slot) {
   if (changes && geometry.read_only) return final_status(NvmeStatus::kNamespaceWriteProtected);
   uint64_t first = sqe.first_block();
   uint64_t blocks = sqe.block_count();
-  if (first >= geometry.block_count || blocks > geometry.block_count - first) {
-    return final_status(NvmeStatus::kLbaOutOfRange);
-  }
+  if (!geometry.holds(first, blocks)) return final_status(NvmeStatus::kLbaOutOfRange);
   slot.io = {.op = TargetOp::kRead,
              .fua = (sqe.cdw12 & kForceUnitAccess) != 0 || slot.name_space->write_through,
              .offset_bytes = first * geometry.block_bytes,
@@ -130,8 +160,13 @@ NvmeStatus TargetQueue::plan_range(TargetSlot& slot) {
   if (slot.io.length_bytes > controller_->subsystem()->transfer_max_bytes()) {
     return final_status(NvmeStatus::kInvalidField);
   }
+  auto length_bytes = static_cast<uint32_t>(slot.io.length_bytes);
   if (opcode == IoOpcode::kWrite) slot.io.op = TargetOp::kWrite;
-  return plan_data(slot, opcode == IoOpcode::kRead, static_cast<uint32_t>(slot.io.length_bytes));
+  if (opcode == IoOpcode::kCompare) slot.work = Work::kCompare;
+  if (opcode == IoOpcode::kVerify) slot.work = Work::kVerify;
+  if (slot.work != Work::kOne) slot.scratch_bytes = capacity_for(length_bytes);
+  if (opcode == IoOpcode::kVerify) return NvmeStatus::kSuccess;
+  return plan_data(slot, opcode == IoOpcode::kRead, length_bytes);
 }
 
 NvmeStatus TargetQueue::plan_dsm(TargetSlot& slot) {
@@ -140,13 +175,29 @@ NvmeStatus TargetQueue::plan_dsm(TargetSlot& slot) {
     return final_status(NvmeStatus::kInvalidOpcode);
   }
   if (geometry.read_only) return final_status(NvmeStatus::kNamespaceWriteProtected);
-  slot.dsm_next = 0;
-  slot.dsm_count = static_cast<uint16_t>((slot.sqe.cdw10 & 0xff) + 1);
+  slot.work = Work::kDiscards;
+  slot.range_count = static_cast<uint16_t>((slot.sqe.cdw10 & 0xff) + 1);
   // A host may send a whole page for a few ranges.
   uint32_t length = slot.sqe.sgl.length_bytes;
-  if (length < slot.dsm_count * kDsmRangeBytes || length > kDsmRangesMax * kDsmRangeBytes) {
+  if (length < slot.range_count * kDsmRangeBytes || length > kDsmRangesMax * kDsmRangeBytes) {
     return final_status(NvmeStatus::kSglDataLengthInvalid);
   }
+  return plan_data(slot, false, length);
+}
+
+// NVM command set 1.0, 3.2.2: ranges of format 0, no more than MSRC says.
+NvmeStatus TargetQueue::plan_copy(TargetSlot& slot) {
+  if (slot.name_space->geometry.read_only) {
+    return final_status(NvmeStatus::kNamespaceWriteProtected);
+  }
+  if (((slot.sqe.cdw12 >> 8) & 0xf) != 0) return final_status(NvmeStatus::kInvalidField);
+  slot.work = Work::kCopy;
+  slot.range_count = static_cast<uint16_t>((slot.sqe.cdw12 & 0xff) + 1);
+  uint32_t length = slot.sqe.sgl.length_bytes;
+  if (length < slot.range_count * kCopyRangeBytes || length > 256 * kCopyRangeBytes) {
+    return final_status(NvmeStatus::kSglDataLengthInvalid);
+  }
+  if (slot.range_count > kCopyRangesMax) return final_status(NvmeStatus::kCommandSizeLimit);
   return plan_data(slot, false, length);
 }
 

@@ -9,13 +9,8 @@
 namespace bb::io::nvme {
 namespace {
 
-constexpr uint32_t kBufferMinBytes = 4096;
 constexpr uint32_t kAdminCapsuleDataBytes = 8192;  // TCP transport 1.0, 3.3.1: always
 constexpr uint32_t kDirectBytes = 16 * 1024;
-
-uint32_t capacity_for(uint32_t length_bytes) {
-  return std::max(kBufferMinBytes, std::bit_ceil(length_bytes));
-}
 
 ReaderLimits reader_limits(const TargetLimits& limits) {
   return {.capsule_data_max_bytes = std::max(limits.capsule_data_bytes, kAdminCapsuleDataBytes),
@@ -37,11 +32,26 @@ TargetQueue::TargetQueue(TargetCore& core, QueueHost& host)
       slots_(slot_count(core.limits())),
       io_ready_(slots_.size()),
       waiting_(slots_.size()),
-      to_send_(2 * slots_.size()) {
+      to_send_(2 * slots_.size()),
+      ana_(&core.ana_port(0)) {
   free_.reserve(slots_.size());
-  for (size_t i = slots_.size(); i > 0; --i) free_.push_back(static_cast<uint16_t>(i - 1));
+  for (size_t i = slots_.size(); i > 0; --i) {
+    auto index = static_cast<uint16_t>(i - 1);
+    free_.push_back(index);
+    slots_[index].lock.queue = this;
+    slots_[index].lock.slot = index;
+    slots_[index].lock.granted = [](RangeTicket* ticket) {
+      auto* lock = static_cast<SlotLock*>(ticket);
+      lock->queue->on_range_granted(lock->slot);
+    };
+  }
   iov_.reserve(6 * slots_.size());
   being_sent_.reserve(2 * slots_.size());
+}
+
+void TargetQueue::set_port(uint16_t port) {
+  port_ = port;
+  ana_ = &core_.ana_port(port);
 }
 
 TargetQueue::~TargetQueue() {
@@ -54,7 +64,8 @@ void TargetQueue::close(const char* why) {
   if (!closing_) {
     closing_ = true;
     close_reason_ = why;
-    while (!io_ready_.empty()) slots_[io_ready_.pop()].state = State::kWaiting;  // for ever
+    let_go_of_ranges();
+    io_ready_.clear();
     waiting_.clear();
     if (connecting_) core_.stopped_waiting(*this);
   }
@@ -167,10 +178,16 @@ void TargetQueue::on_capsule(ConstBytes header, uint64_t now_ns) {
   slot.status = NvmeStatus::kSuccess;
   slot.length_bytes = 0;
   slot.received_bytes = 0;
+  slot.scratch_bytes = 0;
+  slot.range_next = 0;
+  slot.work = Work::kNone;
+  slot.half = Half::kNone;
   slot.state = State::kReceiving;
   sq_head_ = static_cast<uint16_t>((sq_head_ + 1u) % sq_size_);
   if (controller_ != nullptr) controller_->heard(now_ns);
   NvmeStatus status = plan(slot);
+  if ((slot.sqe.flags & kFlagFuseMask) != 0 || awaits_second_half()) status = pair(index, status);
+  if (!note_id(slot)) status = final_status(NvmeStatus::kCommandIdConflict);
   uint32_t there = reader_.data_bytes();
   if (status == NvmeStatus::kSuccess && there != (slot.in_capsule ? slot.length_bytes : 0)) {
     status = final_status(NvmeStatus::kSglDataLengthInvalid);
@@ -184,68 +201,6 @@ void TargetQueue::on_capsule(ConstBytes header, uint64_t now_ns) {
     return;
   }
   start(index, now_ns);
-}
-
-// Gets memory for the data, then has it sent by the host or fetched from the device.
-void TargetQueue::start(uint16_t index, uint64_t now_ns) {
-  TargetSlot& slot = slots_[index];
-  if (slot.length_bytes == 0) return execute(index, now_ns);
-  slot.capacity_bytes = capacity_for(slot.length_bytes);
-  if (slot.in_capsule) {  // bounded by the queue's depth; it cannot be made to wait
-    slot.data = host_.take_buffer(slot.capacity_bytes);
-    receiving_ = index;
-    discarding_ = false;
-    long_data_ = false;
-    return;
-  }
-  if (!waiting_.empty() || !take_data(slot)) {
-    slot.state = State::kWaiting;
-    waiting_.push(index);
-    return;
-  }
-  have_buffer(index, now_ns);
-}
-
-bool TargetQueue::take_data(TargetSlot& slot) {
-  uint64_t bytes = slot.capacity_bytes;
-  if (buffered_bytes_ > 0 && buffered_bytes_ + bytes > core_.buffer_share()) return false;
-  buffered_bytes_ += bytes;
-  core_.buffered_bytes += bytes;
-  slot.data = host_.take_buffer(slot.capacity_bytes);
-  return true;
-}
-
-void TargetQueue::give_data(TargetSlot& slot) {
-  if (slot.compare != nullptr) host_.give_buffer(slot.compare, slot.capacity_bytes);
-  slot.compare = nullptr;
-  if (slot.data == nullptr) return;
-  host_.give_buffer(slot.data, slot.capacity_bytes);
-  slot.data = nullptr;
-  if (slot.in_capsule) return;
-  buffered_bytes_ -= slot.capacity_bytes;
-  core_.buffered_bytes -= slot.capacity_bytes;
-}
-
-void TargetQueue::serve_waiting(uint64_t now_ns) {
-  while (!waiting_.empty() && !closing_) {
-    uint16_t index = waiting_.front();
-    if (!take_data(slots_[index])) return;
-    waiting_.pop();
-    have_buffer(index, now_ns);
-  }
-}
-
-void TargetQueue::have_buffer(uint16_t index, uint64_t now_ns) {
-  TargetSlot& slot = slots_[index];
-  if (slot.to_host) return execute(index, now_ns);
-  slot.state = State::kReceiving;
-  // All at once: never more than one R2T for a command.
-  R2t r2t{.command_id = slot.sqe.command_id,
-          .transfer_tag = index,
-          .offset_bytes = 0,
-          .length_bytes = slot.length_bytes};
-  slot.head_bytes = static_cast<uint8_t>(r2t.encode(slot.head, out_format_));
-  to_send_.push(index);
 }
 
 void TargetQueue::on_h2c_data(ConstBytes header) {

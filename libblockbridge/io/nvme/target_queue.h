@@ -80,12 +80,27 @@ class TargetQueue {
   // Who the TLS handshake says the host is.
   void set_tls_identity(PskIdentity identity) { tls_identity_ = std::move(identity); }
   const std::optional<PskIdentity>& tls_identity() const { return tls_identity_; }
+  // Which of the target's ports it came by, from 1 on.
+  void set_port(uint16_t port);
+  uint16_t port() const { return port_; }
+  // May somebody wait for this I/O's end: for its namespace to be gone, or a group not accessible?
+  bool is_awaited(uint16_t slot) const {
+    const Namespace& of = *slots_[slot].name_space;
+    return of.removed || of.awaited > 0 || !ana_->all_usable();
+  }
+  bool is_with_device(uint16_t slot, const Namespace& of) const {
+    return slots_[slot].state == State::kDevice && slots_[slot].name_space == &of;
+  }
+  // Is anything of the group with the device?
+  bool works_on(uint32_t ana_group) const;
   uint32_t slots() const { return static_cast<uint32_t>(slots_.size()); }
 
   // A Connect that had to wait may be tried again: the driver does so when woken.
   void retry_connect(uint64_t now_ns);
   void retry_connect_soon();
 
+  // Ends a command that nothing was done for. False: there is none, or it is with the device.
+  bool abort(uint16_t command_id);
   // From the reservation of a namespace. Its commands' entries and data, and their answer; what
   // waits for the device is looked at again; all commands of the namespace end, and: are some that
   // ended (of any namespace: null) with the device yet?
@@ -101,10 +116,13 @@ class TargetQueue {
   // From the controller.
   void controller_ended(const char* why);
   void abort_events();
+  void look_again() { host_.wake(); }
   void deliver_events();
 
  private:
   using State = TargetSlot::State;
+  using Work = TargetSlot::Work;
+  using Half = TargetSlot::Half;
   enum class Control : uint8_t { kNone, kQueued, kSending, kDone };
 
   void on_header(ConstBytes header, uint64_t now_ns);
@@ -122,16 +140,31 @@ class TargetQueue {
   NvmeStatus plan_dsm(TargetSlot& slot);
   NvmeStatus plan_reservation(TargetSlot& slot);
   NvmeStatus no_namespace(uint32_t nsid) const;
+  NvmeStatus reaches(const Namespace& name_space) const;
   NvmeStatus plan_admin(TargetSlot& slot);
   static bool is_auth(const Sqe& sqe);
   NvmeStatus plan_auth(TargetSlot& slot);
   NvmeStatus plan_data(TargetSlot& slot, bool to_host, uint32_t length_bytes);
+  NvmeStatus plan_copy(TargetSlot& slot);
+
   void start(uint16_t index, uint64_t now_ns);
   void have_buffer(uint16_t index, uint64_t now_ns);
+  bool have_memory(uint16_t index);
+  uint32_t memory_wanted(const TargetSlot& slot) const;
+  bool fits(const TargetSlot& slot) const;
+  void take_memory(TargetSlot& slot);
+  void give_data(TargetSlot& slot);
+  void serve_waiting(uint64_t now_ns);
+
   void execute(uint16_t index, uint64_t now_ns);
   void execute_io(uint16_t index);
+  void begin(uint16_t index);
+  void submit_soon(uint16_t index);
+  void end_io(uint16_t index, NvmeStatus status);
   NvmeStatus next_step(TargetSlot& slot, bool* more);
   NvmeStatus next_discard(TargetSlot& slot, bool* more);
+  NvmeStatus next_copy(TargetSlot& slot, bool* more);
+  NvmeStatus check_copy(TargetSlot& slot);
   bool next_flush(TargetSlot& slot);
   NvmeStatus permitted(const TargetSlot& slot) const;
   bool run_reservation(uint16_t index);
@@ -143,6 +176,22 @@ class TargetQueue {
       aborted_back();
   }
   void aborted_back();
+  void on_range_granted(uint16_t index);
+  void let_go_of_ranges();
+
+  bool awaits_second_half() const { return first_half_ != kNoSlot; }
+  NvmeStatus pair(uint16_t index, NvmeStatus status);
+  NvmeStatus join(uint16_t first, uint16_t second, NvmeStatus status);
+  void on_half_ready(uint16_t index);
+  void on_half_done(uint16_t index, NvmeStatus status);
+  void on_half_answered(uint16_t index);
+  void end_pair(uint16_t first, NvmeStatus first_status, NvmeStatus second_status);
+
+  bool note_id(TargetSlot& slot);
+  bool id_in_flight(uint16_t command_id) const;
+  bool cancel(uint16_t index, NvmeStatus status);
+  bool cancel_pair(uint16_t index, NvmeStatus status);
+
   AdminReply run_admin(TargetSlot& slot, uint64_t now_ns);
   void run_connect(uint16_t index, uint64_t now_ns);
   void run_auth(uint16_t index);
@@ -153,9 +202,6 @@ class TargetQueue {
   void answer(uint16_t index, NvmeStatus status, uint64_t result = 0);
   void encode_answer(TargetSlot& slot);
   void count(const TargetSlot& slot);
-  bool take_data(TargetSlot& slot);
-  void give_data(TargetSlot& slot);
-  void serve_waiting(uint64_t now_ns);
   void free_slot(uint16_t index);
 
   TargetCore& core_;
@@ -176,6 +222,10 @@ class TargetQueue {
   SlotRing to_send_;  // R2Ts and answers
   std::vector<uint16_t> being_sent_;
   std::vector<iovec> iov_;
+  // Commands in flight by the low byte of their identifier: while those differ nobody must look.
+  std::array<uint16_t, 256> ids_{};
+  uint16_t first_half_ = kNoSlot;  // of a fused operation whose second half comes next
+  bool first_half_failed_ = false;
   std::vector<uint16_t> events_;        // slots of asynchronous event requests
   int receiving_ = -1;                  // slot of the present PDU's data; -1: to be dropped
   std::optional<uint16_t> connecting_;  // slot of a Connect that waits
@@ -200,6 +250,8 @@ class TargetQueue {
   std::string close_reason_;
   std::string local_host_;
   std::string local_address_;
+  uint16_t port_ = 0;
+  const AnaPort* ana_;
 };
 
 }  // namespace bb::io::nvme

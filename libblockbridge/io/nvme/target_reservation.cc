@@ -173,11 +173,13 @@ std::optional<AccessKind> access_of(IoOpcode opcode) {
   switch (opcode) {
     case IoOpcode::kRead:
     case IoOpcode::kCompare:
+    case IoOpcode::kVerify:
       return AccessKind::kRead;
     case IoOpcode::kFlush:
     case IoOpcode::kWrite:
     case IoOpcode::kWriteZeroes:
     case IoOpcode::kDatasetManagement:
+    case IoOpcode::kCopy:  // it reads as well, which whoever may write may
       return AccessKind::kWrite;
     case IoOpcode::kReservationRegister:
     case IoOpcode::kReservationReport:

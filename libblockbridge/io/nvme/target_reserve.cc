@@ -119,7 +119,7 @@ void TargetQueue::recheck() {
     if (status == NvmeStatus::kSuccess) {
       io_ready_.push(index);
     } else {
-      answer(index, status);
+      end_io(index, status);
       any = true;
     }
   }
@@ -130,7 +130,8 @@ void TargetQueue::recheck() {
 void TargetQueue::abort_commands(const Namespace& of) {
   for (TargetSlot& slot : slots_) {
     bool begun = slot.state == State::kReceiving || slot.state == State::kWaiting ||
-                 slot.state == State::kIo;
+                 slot.state == State::kPaired || slot.state == State::kLocked ||
+                 slot.state == State::kReady || slot.state == State::kDevice;
     if (begun && slot.name_space.get() == &of) slot.aborted = true;
   }
   if (!closing_) recheck();
@@ -140,7 +141,7 @@ void TargetQueue::abort_commands(const Namespace& of) {
 bool TargetQueue::aborting(const Namespace* of) const {
   if (!aborting_) return false;
   return std::ranges::any_of(slots_, [of](const TargetSlot& slot) {
-    bool ended = slot.state == State::kIo && slot.aborted;
+    bool ended = slot.state == State::kDevice && slot.aborted;
     return ended && (of == nullptr || slot.name_space.get() == of);
   });
 }

@@ -2,12 +2,15 @@
 // pure: one command in flight on a target's queue
 #pragma once
 
+#include <algorithm>
 #include <array>
+#include <bit>
 #include <vector>
 
 #include "io/nvme/command.h"
 #include "io/nvme/pdu.h"
 #include "io/nvme/target_subsystem.h"
+#include "io/range_lock.h"
 
 namespace bb::io::nvme {
 
@@ -23,47 +26,71 @@ struct TargetIo {
   std::byte* data = nullptr;  // read, write: length_bytes
 };
 
+class TargetQueue;
+
+// A write's hold on its range, or a Compare and Write's.
+struct SlotLock : RangeTicket {
+  TargetQueue* queue = nullptr;
+  uint16_t slot = 0;
+};
+
+inline constexpr uint16_t kNoSlot = 0xffff;
+
+inline uint32_t capacity_for(uint32_t length_bytes) {
+  return std::max<uint32_t>(4096, std::bit_ceil(length_bytes));
+}
+
 struct TargetSlot {
   enum class State : uint8_t {
     kFree,
     kReceiving,       // data from the host, in the capsule or behind an R2T
-    kWaiting,         // for a data buffer
-    kIo,              // with the device, or about to be
+    kWaiting,         // for memory
+    kPaired,          // a half of a fused operation, whole, that waits for the other
+    kLocked,          // for the range it writes
+    kReady,           // to be given to the device
+    kDevice,          // with the device
     kReserving,       // a reservation command that is being carried out
+    kRunning,         // an admin command; an Abort cannot abort itself
     kConnecting,      // a Connect that waits for the end of the association before
     kAuthenticating,  // a key exchange is computed
-    kAnswering,       // the answer is queued or being sent
+    kAnswering,       // the answer is queued
+    kLeaving,         // the answer is being sent
     kEvent,           // an asynchronous event request, kept
   };
+  // What its I/O is: one, or several one after the other.
+  enum class Work : uint8_t { kNone, kOne, kCompare, kVerify, kDiscards, kFlushes, kCopy };
+  enum class Half : uint8_t { kNone, kFirst, kSecond };  // of a fused operation
 
   State state = State::kFree;
+  Work work = Work::kNone;
+  Half half = Half::kNone;
   bool in_capsule = false;
   bool to_host = false;
   bool r2t_sent = false;
   bool send_data = false;  // the answer has data
   bool aborted = false;    // by a preempt: what it has not done yet it does not do
+  bool id_noted = false;   // its identifier is in flight
   NvmeStatus status = NvmeStatus::kSuccess;
-  uint8_t head_bytes = 0;  // C2HData header, or R2T
-  uint8_t tail_bytes = 0;  // data digest and response
-  uint16_t dsm_next = 0;
-  uint16_t dsm_count = 0;
+  uint8_t head_bytes = 0;      // C2HData header, or R2T
+  uint8_t tail_bytes = 0;      // data digest and response
+  uint16_t partner = kNoSlot;  // the other half, from when both are there
+  uint16_t range_next = 0;     // of Dataset Management and Copy
+  uint16_t range_count = 0;
   uint32_t length_bytes = 0;  // of data either way
   uint32_t received_bytes = 0;
   uint32_t capacity_bytes = 0;  // of `data`
+  uint32_t scratch_bytes = 0;   // of `scratch`, there or wanted
+  uint32_t charged_bytes = 0;   // of the connection's memory
   std::byte* data = nullptr;
-  std::byte* compare = nullptr;  // what the device has, of the same capacity
+  std::byte* scratch = nullptr;  // what the device has: to be compared, verified, copied
   uint64_t result = 0;
   NamespaceRef name_space;  // from its plan to its answer
   Sqe sqe;
   TargetIo io;
+  SlotLock lock;
   std::array<std::byte, kAlignmentMaxBytes> head;
   std::array<std::byte, kDigestBytes + kCapsuleRespHeaderBytes + kDigestBytes> tail;
 };
-
-// A Flush of every namespace is one I/O for each.
-inline bool flushes_all(const Sqe& sqe) {
-  return sqe.nsid == kNsidAll && sqe.opcode == static_cast<uint8_t>(IoOpcode::kFlush);
-}
 
 // A fixed ring of slot numbers; each is in it at most once or twice.
 class SlotRing {
@@ -83,8 +110,20 @@ class SlotRing {
     --count_;
     return slot;
   }
+  // Takes one out of the middle, once; false: it is not there.
+  bool remove(uint16_t slot) {
+    for (size_t i = 0; i < count_; ++i) {
+      if (at(i) != slot) continue;
+      for (; i + 1 < count_; ++i) at(i) = at(i + 1);
+      --count_;
+      return true;
+    }
+    return false;
+  }
 
  private:
+  uint16_t& at(size_t i) { return slots_[(head_ + i) % slots_.size()]; }
+
   std::vector<uint16_t> slots_;
   size_t head_ = 0;
   size_t count_ = 0;

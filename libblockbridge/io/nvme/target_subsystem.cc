@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <bit>
 
+#include "io/nvme/ana.h"
 #include "io/nvme/target_core.h"
 
 namespace bb::io::nvme {
@@ -54,6 +55,10 @@ Result<uint32_t> Subsystem::add(NamespaceConfig config, TargetCore& core) {
     return bad(Code::k_no_space, fmt::format("{} is the limit", limits.namespaces));
   }
   if (find(nsid) != nullptr) return bad(Code::k_already_exists, "is there already");
+  if (config.ana_group == 0 || config.ana_group > kAnaGroupMax) {
+    return bad(Code::k_invalid_argument,
+               fmt::format("ANA group {}, there are 1 to {}", config.ana_group, kAnaGroupMax));
+  }
   Status status = check_geometry(config.geometry);
   if (!status.ok()) return bad(status.code(), status.text());
   if (config.geometry.transfer_max_bytes < transfer_max_bytes_) {
@@ -70,6 +75,7 @@ Result<uint32_t> Subsystem::add(NamespaceConfig config, TargetCore& core) {
   added->reservation_store = config.reservation_store;
   added->reservation = std::make_unique<NamespaceReservation>(
       core, *added, config.reservation_store != nullptr, std::move(config.reservation));
+  added->ana_group = config.ana_group;
   added->write_through =
       transfer_max_bytes_ != 0 && config.geometry.volatile_cache && !volatile_cache_;
   if (namespaces_.size() < nsid) namespaces_.resize(nsid);

@@ -13,6 +13,7 @@
 #include "io/nvme/target_limits.h"
 #include "io/nvme/target_reservation.h"
 #include "io/nvme/target_security.h"
+#include "io/range_lock.h"
 
 namespace bb::io {
 class Device;
@@ -40,6 +41,10 @@ struct Geometry {
   bool read_only = false;
   bool volatile_cache = false;
   bool discard = false;
+
+  bool holds(uint64_t first_block, uint64_t blocks) const {
+    return first_block < block_count && blocks <= block_count - first_block;
+  }
 };
 
 struct Counters {
@@ -59,6 +64,7 @@ struct NamespaceConfig {
   Device* device = nullptr;  // borrowed; only the driver looks at it
   bool read_only = false;    // whatever the device says
   Geometry geometry;
+  uint32_t ana_group = 1;
   // Where its reservation outlives the target; borrowed, only the driver looks at it. Null:
   // nowhere.
   ReservationStore* reservation_store = nullptr;
@@ -73,13 +79,16 @@ struct Namespace : boost::intrusive_ref_counter<Namespace, boost::thread_unsafe_
   Device* device = nullptr;
   bool read_only = false;  // whatever the device says
   Geometry geometry;
+  uint32_t ana_group = 1;
   // The controllers told their hosts that there is no volatile cache: every write is a durable one.
   bool write_through = false;
   bool removed = false;       // nothing new of it reaches the device
+  uint32_t awaited = 0;       // who waits for I/O with the device to end
   uint32_t io_in_flight = 0;  // with the device
   Counters counters;
   ReservationStore* reservation_store = nullptr;
   std::unique_ptr<NamespaceReservation> reservation;  // never null
+  RangeLock writes;  // shared by writes, alone for a Compare and Write
 };
 using NamespaceRef = boost::intrusive_ptr<Namespace>;
 
@@ -115,6 +124,7 @@ class Subsystem {
     return nsid - 1 < namespaces_.size() ? namespaces_[nsid - 1].get() : nullptr;
   }
   std::vector<uint32_t> nsids() const;  // ascending
+  NamespaceRef ref(uint32_t nsid) const { return find(nsid); }
   // The first from `nsid` on, null behind the last.
   Namespace* next(uint32_t nsid) const;
 

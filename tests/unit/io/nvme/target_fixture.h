@@ -59,8 +59,10 @@ class TargetQueueTest : public testing::Test {
   }
 
   std::unique_ptr<Link> admin(Digests digests = {}, uint32_t keep_alive_ms = 0,
-                              const std::string& nqn = test::kNqn) {
+                              const std::string& nqn = test::kNqn,
+                              const std::string& local_host = "") {
     auto link = std::make_unique<Link>(core, memory);
+    link->target.queue.set_local_host(local_host);
     link->init(digests);
     link->send(link->wire.connect(0, 31, 0xffff, nqn, test::kHostNqn, 0, keep_alive_ms));
     EXPECT_EQ(link->last().status, NvmeStatus::kSuccess);

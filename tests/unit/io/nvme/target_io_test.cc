@@ -118,7 +118,7 @@ TEST_F(TargetQueueTest, CommandErrors) {
        NvmeStatus::kInvalidNamespace},
       {"all namespaces", change(read, [](Sqe& s) { s.nsid = kNsidAll; }),
        NvmeStatus::kInvalidNamespace},
-      {"unknown opcode", change(read, [](Sqe& s) { s.opcode = 0x0c; }), NvmeStatus::kInvalidOpcode},
+      {"unknown opcode", change(read, [](Sqe& s) { s.opcode = 0x10; }), NvmeStatus::kInvalidOpcode},
       {"PRP", change(read, [](Sqe& s) { s.flags = 0; }), NvmeStatus::kInvalidField},
       {"fused", change(read, [](Sqe& s) { s.flags |= 1; }), NvmeStatus::kInvalidField},
       {"keyed SGL", change(read, [](Sqe& s) { s.sgl.type = 0x40; }), NvmeStatus::kSglTypeInvalid},

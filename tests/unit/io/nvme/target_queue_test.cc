@@ -196,7 +196,7 @@ TEST_F(TargetQueueTest, Discovery) {
   EXPECT_EQ(found->entries[0].address, "192.0.2.1");
   EXPECT_EQ(found->entries[0].port, "4420");
   core.set_addresses({{.port = "4420", .port_id = 1}});  // listening on any address
-  link->target.queue.controller()->local_host = "2001:db8::1";
+  link = admin({}, 0, std::string(kDiscoveryNqn), "2001:db8::1");
   link->ask(HostWire::admin(AdminOpcode::kGetLogPage, 0x70u | (511u << 16), 2048));
   found = decode_discovery_log(link->seen.data);
   ASSERT_EQ(found->entries.size(), 1u);
@@ -216,10 +216,14 @@ TEST_F(TargetQueueTest, Discovery) {
 TEST_F(TargetQueueTest, AsyncEvents) {
   auto link = admin();
   Sqe request = HostWire::admin(AdminOpcode::kAsyncEventRequest, 0, 0);
-  for (int i = 0; i < 4; ++i) link->send(link->wire.capsule(request));
+  for (uint16_t id = 10; id < 14; ++id) {
+    request.command_id = id;
+    link->send(link->wire.capsule(request));
+  }
+  request.command_id = 14;
   EXPECT_EQ(link->ask(request).status, final_status(NvmeStatus::kAsyncEventLimitExceeded));
   Sqe abort = HostWire::admin(AdminOpcode::kAbort, 0, 0);
-  abort.cdw10 = uint32_t{request.command_id} << 16;
+  abort.cdw10 = 13u << 16;
   size_t before = link->seen.responses.size();
   link->send(link->wire.capsule(abort));
   ASSERT_EQ(link->seen.responses.size(), before + 2);
