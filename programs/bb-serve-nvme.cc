@@ -66,6 +66,37 @@ Result<io::nvme::SecurityConfig> load_security(const NvmeArguments& arguments) {
   return security;
 }
 
+struct AnaChange {
+  uint16_t port = 0;
+  uint32_t group = 0;
+  io::nvme::AnaState state = io::nvme::AnaState::kOptimized;
+};
+
+Result<AnaChange> parse_ana_change(std::string_view text) {
+  auto bad = [text](const Status& why) {
+    return why.with_context(fmt::format("--ana-state \"{}\"", text));
+  };
+  size_t equals = text.find('=');
+  size_t slash = text.substr(0, equals).find('/');
+  size_t group_at = slash == std::string_view::npos ? 0 : slash + 1;
+  if (equals == std::string_view::npos) {
+    return bad(error(Code::k_invalid_argument, "it is not [PORT/]GROUP=STATE"));
+  }
+  AnaChange change;
+  if (group_at > 0) {
+    auto port = parse_u64(text.substr(0, slash), UINT16_MAX);
+    if (!port.ok()) return bad(port.status());
+    change.port = static_cast<uint16_t>(*port);
+  }
+  auto group = parse_u64(text.substr(group_at, equals - group_at), UINT32_MAX);
+  if (!group.ok()) return bad(group.status());
+  change.group = static_cast<uint32_t>(*group);
+  auto state = io::nvme::parse_ana_state(text.substr(equals + 1));
+  if (!state.ok()) return bad(state.status());
+  change.state = *state;
+  return change;
+}
+
 // The n-th --uuid, or a fresh one: two machines must never show hosts the same disk by accident.
 Result<Uuid> uuid_of(io::Context context, const NvmeArguments& arguments, size_t index) {
   if (index < arguments.uuids.size()) return Uuid::parse(arguments.uuids[index]);
@@ -82,6 +113,13 @@ void add_nvme_arguments(CLI::App& app, NvmeArguments* arguments) {
   app.add_flag("--one-subsystem", arguments->one_subsystem,
                "NVMe/TCP: the devices are namespaces 1, 2, ... of one subsystem, named after the "
                "first, instead of a subsystem each");
+  app.add_option("--ana-group", arguments->ana_groups,
+                 "NVMe/TCP: group of asymmetric access of the n-th device, 1 to 32; 1 otherwise");
+  app.add_option(
+      "--ana-state", arguments->ana_states,
+      "NVMe/TCP: [PORT/]GROUP=STATE at the start: optimized, non-optimized, inaccessible, "
+      "persistent-loss or change; PORT is the place of a --nvme-tcp, from 1 on; may be "
+      "repeated");
   app.add_option("--allow-host", arguments->allowed_hosts,
                  "NQN of a host that NVMe/TCP admits; may be repeated; any without");
   app.add_flag("--single-association", arguments->single_association,
@@ -139,7 +177,16 @@ Result<io::nvme::TargetOptions> nvme_target_options(const NvmeArguments& argumen
   if (!grace_ns.ok()) return grace_ns.status().with_context("--nvme-keep-alive-grace");
   options.limits.keep_alive_grace_ns = *grace_ns;
   BB_TRY(io::nvme::check_limits(options.limits));
+  for (const std::string& text : arguments.ana_states) BB_TRY(parse_ana_change(text).status());
   return options;
+}
+
+io::Task<Status> set_ana_states(io::nvme::Target* target, const NvmeArguments* arguments) {
+  for (const std::string& text : arguments->ana_states) {
+    BB_CO_ASSIGN(AnaChange change, parse_ana_change(text));
+    BB_CO_TRY(co_await target->set_ana_state(change.port, change.group, change.state));
+  }
+  co_return Status();
 }
 
 Result<std::unique_ptr<io::nvme::Target>> start_nvme_target(io::Context context,
@@ -164,7 +211,10 @@ io::Task<Result<std::vector<std::string>>> publish_nvme(io::Context context,
                             .security = security,
                             .single_association = arguments->single_association});
     }
-    io::nvme::NamespaceOptions one{.device = (*devices)[i].get(), .uuid = uuid};
+    bool grouped = i < arguments->ana_groups.size();
+    io::nvme::NamespaceOptions one{.device = (*devices)[i].get(),
+                                   .uuid = uuid,
+                                   .ana_group = grouped ? arguments->ana_groups[i] : 1};
     if (!arguments->reservations.empty()) {
       reservations->push_back(
           std::make_unique<io::nvme::ReservationFile>(context, arguments->reservations, uuid));

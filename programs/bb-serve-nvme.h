@@ -24,6 +24,8 @@ struct NvmeArguments {
   std::string digest = "on";
   bool one_subsystem = false;
   bool single_association = false;
+  std::vector<uint32_t> ana_groups;  // of the n-th device
+  std::vector<std::string> ana_states;
   io::nvme::TargetLimits limits;
   std::string transfer = "1MiB";
   std::string capsule_data = "8KiB";
@@ -32,6 +34,8 @@ struct NvmeArguments {
 };
 
 void add_nvme_arguments(CLI::App& app, NvmeArguments* arguments);
+// The states of --ana-state.
+io::Task<Status> set_ana_states(io::nvme::Target* target, const NvmeArguments* arguments);
 // Also a check of what they say: INVALID_ARGUMENT.
 Result<io::nvme::TargetOptions> nvme_target_options(const NvmeArguments& arguments);
 

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "base/log.h"
+#include "bb-serve-control.h"
 #include "bb-serve-nvme.h"
 #include "bb-serve-ublk.h"
 #include "common/command_line.h"
@@ -32,6 +33,7 @@ struct Options {
   std::vector<std::string> devices;
   std::vector<std::string> nbd;
   NvmeArguments nvme;
+  std::string control;
   std::vector<std::string> ublk;
   bool ublk_keep = false;
   bool read_only = false;
@@ -124,13 +126,24 @@ io::Task<Status> serve(io::Context context, const Options* options, StopSignals*
     if (status.ok()) target = std::move(made).value();
   }
   io::nbd::Server nbd(context);
+  if (status.ok() && target) status = co_await set_ana_states(target.get(), &options->nvme);
   if (status.ok() && target) {
     status = co_await export_nvme(context, target.get(), options, &devices, &reservations);
   }
   if (status.ok()) status = export_nbd(nbd, *options, devices);
   UblkExports ublk;
   if (status.ok()) status = co_await attach_ublk(context, &ublk, options, &devices);
+  io::rpc::RpcServer server(context);
+  std::unique_ptr<NvmeControl> control;
+  if (status.ok() && !options->control.empty()) {
+    bool alone = options->nbd.empty() && options->ublk.empty();
+    if (target) control = std::make_unique<NvmeControl>(context, *target, devices, alone);
+    if (control) control->add_methods(server);
+    status = server.listen({options->control});
+    if (status.ok()) say("ready control {}", server.local_addresses().front());
+  }
   if (status.ok()) co_await signals->stop().wait();
+  if (!server.local_addresses().empty()) co_await server.stop();
   co_await ublk.stop(options->ublk_keep);
   co_await nbd.stop();
   if (target) co_await target->stop();
@@ -157,6 +170,9 @@ int run(int argc, char** argv) {
   app.add_flag("--nbd-read-only", options.read_only, "NBD clients may not write");
   app.add_flag("--nbd-exclusive", options.exclusive,
                "one NBD connection a device: a new one ends the one before it");
+  app.add_option(
+      "--control", options.control,
+      "control socket for `bb namespace` and `bb ana`: unix:PATH or a loopback ADDRESS:PORT");
   app.add_option("--log-level", options.log_level, "debug, info, warn, error or off")
       ->capture_default_str();
   add_reactor_options(app, &options.reactor);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "bb/discover.h"
+#include "bb/namespace_command.h"
 #include "common/command_line.h"
 #include "common/control.h"
 #include "common/failure.h"
@@ -131,6 +132,8 @@ int run(int argc, char** argv) {
   daemon->add_subcommand("info", "what it is and which backplanes it sees")->fallthrough();
   NvmeCommand nvme;
   add_nvme_command(app, &nvme);
+  NamespaceCommand namespaces;
+  namespaces.add_to(app);
   CLI::App* version = app.add_subcommand("version", "the version of this program");
   version->fallthrough();
 
@@ -142,6 +145,7 @@ int run(int argc, char** argv) {
   if (*target) return list_targets(arguments);
   if (*daemon) return show_daemon(arguments);
   if (*nvme.noun) return run_nvme_command(nvme, arguments.control);
+  if (namespaces.given()) return namespaces.run(arguments.control);
   if (*version) return show_version(arguments);
   return fail_control(kProgram, arguments.control,
                       error(Code::k_invalid_argument, "no command given"), "bb --help");

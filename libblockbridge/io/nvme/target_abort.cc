@@ -25,10 +25,10 @@ bool TargetQueue::note_id(TargetSlot& slot) {
 // NVMe base 2.0, 5.1: Abort. False: there is no such command, or it is too late.
 bool TargetQueue::abort(uint16_t command_id) {
   if (closing_ || ids_[command_id & 0xff] == 0) return false;
-  for (uint16_t index = 0; index < slots_.size(); ++index) {
+  for (size_t index = 0; index < slots_.size(); ++index) {
     const TargetSlot& slot = slots_[index];
     if (!slot.id_noted || slot.sqe.command_id != command_id) continue;
-    bool aborted = cancel(index, NvmeStatus::kAbortRequested);
+    bool aborted = cancel(static_cast<uint16_t>(index), NvmeStatus::kAbortRequested);
     if (aborted) host_.wake();
     return aborted;
   }

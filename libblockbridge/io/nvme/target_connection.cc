@@ -144,8 +144,9 @@ void TargetConnection::submit(uint16_t slot) {
 }
 
 bool TargetConnection::works_on_other(const Namespace& of, const Device* device) const {
-  for (uint16_t slot = 0; slot < queue_.slots(); ++slot) {
-    if (queue_.is_with_device(slot, of) && ios_[slot].device != device) return true;
+  for (uint32_t slot = 0; slot < queue_.slots(); ++slot) {
+    if (!queue_.is_with_device(static_cast<uint16_t>(slot), of)) continue;
+    if (ios_[slot].device != device) return true;
   }
   return false;
 }

@@ -199,6 +199,7 @@ LogData TargetCore::ana_log(const Controller& controller, bool groups_only) cons
     if (!groups_only) group.nsids.push_back(each->nsid);
   }
   std::vector<AnaGroup> all;
+  all.reserve(groups.size());
   for (auto& [id, group] : groups) all.push_back(std::move(group));
   return encode_ana_log(ana_.change_count(), all);
 }
