@@ -14,13 +14,14 @@ import tempfile
 import time
 
 import nvme_commands
+import nvme_paths
 import reservations
 import steps
 from image import image
 from kernel_log import Watch
 from kernels import META_PACKAGES, Unavailable, cache_folder
 from machine import GuestError, Machine
-from targets import HOSTS, OurTarget, ReferenceTarget
+from targets import HOSTS, OurTarget, ReferenceTarget, TwoPorts
 
 FIRST, SECOND, STRANGER = HOSTS
 
@@ -40,8 +41,8 @@ QUICK = "--reconnect-delay=1"
 class Scenario:
     """One target and one kernel; every step prints a line with its duration."""
 
-    def __init__(self, target, boot, long):
-        self.target, self.boot, self.long = target, boot, long
+    def __init__(self, target, boot, long, two_ports=None):
+        self.target, self.boot, self.long, self.two_ports = target, boot, long, two_ports
         self.files, self.raw = target.exports
 
     def step(self, guest, name, function, *arguments, expected=(), **options):
@@ -57,6 +58,8 @@ class Scenario:
             self.filesystem(first)
             self.commands(first)
             self.resets(first)
+            if self.two_ports:
+                self.paths(first)
             self.second_host(first)
 
     def filesystem(self, guest):
@@ -99,6 +102,19 @@ class Scenario:
             name = f"{count} resets while writing"
             self.step(guest, name, reset, disk, ctrl, count, expected=RESETTING)
             self.step(guest, "disconnect", steps.disconnect, self.raw)
+
+    def paths(self, guest):
+        """Namespaces that change, ANA and a path that is cut, by two ports of one subsystem."""
+        paths = nvme_paths.Paths(self.two_ports, FIRST)
+        self.step(guest, "connect by two ports", paths.connect)
+        self.step(guest, "ANA log, verify, copy", paths.commands,
+                  expected=[r"LBA Out of Range", r"Invalid Command Opcode"])  # fmt: skip
+        self.step(guest, "a namespace comes, grows and goes", paths.namespaces)
+        self.step(guest, "I/O follows ANA", paths.ana, expected=nvme_paths.CUT)
+        seconds = 30 if self.long else 6
+        name = f"fio verify, ANA and a cut path, {seconds} s"
+        self.step(guest, name, paths.cut, seconds, expected=nvme_paths.CUT)
+        self.step(guest, "disconnect", paths.disconnect, expected=nvme_paths.CUT)
 
     def second_host(self, first):
         """A second host works while the first one writes, and after the first was killed."""
@@ -173,10 +189,13 @@ def run(options, folder):
         target = ReferenceTarget(booted)
     else:
         target = OurTarget(options.build_dir, folder)
+    two_ports = None if options.target == "reference" else TwoPorts(options.build_dir, folder)
     print(f"kernel {options.kernel} against {target.name}", flush=True)
     try:
-        Scenario(target, boot, options.long).run()
+        Scenario(target, boot, options.long, two_ports).run()
         target.stop()
+        if two_ports:
+            two_ports.stop()
         if (
             disk := target.disk
         ):  # what the guest wrote last must be a sound filesystem in the file
@@ -187,6 +206,8 @@ def run(options, folder):
         raise
     finally:
         target.kill()
+        if two_ports:
+            two_ports.kill()
 
 
 def main():

@@ -31,71 +31,39 @@ class Export:
     size_bytes: int
 
 
-class OurTarget:
-    """bb-serve with a file and a memory device, for two named hosts."""
+class ServeProcess:
+    """A running bb-serve."""
 
-    name, has_compare, out_of_range = "bb-serve", True, "LBA Out of Range"
-    has_reservations = True
-    host_refused = r"Connect for subsystem .* is not allowed|failed to connect queue: 0"
-
-    def __init__(self, build_dir, folder, digests=True, more=()):
+    def __init__(self, build_dir, folder, name, arguments):
         program = pathlib.Path(build_dir, "programs/bb-serve").resolve()
         if not program.exists():
             raise Unavailable(f"no program {program.name} in {program.parent}")
-        self.disk = pathlib.Path(folder, "disk.img")
-        with open(self.disk, "wb") as file:
-            file.truncate(256 * MIB)
-        sizes = [256 * MIB, 64 * MIB]
-        self.command = [
-            program,
-            "--device",
-            f"file:{self.disk}",
-            "--device",
-            f"mem:{sizes[1] // MIB}M",
-        ]
-        for uuid in UUIDS:
-            self.command += ["--uuid", uuid]
-        self.command += ["--reservations", folder, "--digest", "on" if digests else "off"]
-        self.command += ["--allow-host", HOSTS[0], "--allow-host", HOSTS[1], *more]
-        self.log = open(pathlib.Path(folder, "target.log"), "a+", encoding="utf-8")
-        text = self._start(f"127.0.0.1:{free_port()}")
-        found = re.findall(r"^export nvme-tcp \S+?:(\d+) (\S+)$", text, re.M)
-        assert len(found) == 2, f"two exports were asked for, and bb-serve says: {text}"
-        self.exports = [Export(int(p), nqn, size) for (p, nqn), size in zip(found, sizes)]
+        self.command = [program, *arguments]
+        self.log = open(pathlib.Path(folder, f"{name}.log"), "a+", encoding="utf-8")
 
-    def _start(self, address):
+    def start(self, *addresses):
+        command = list(self.command)
+        for address in addresses:
+            command += ["--nvme-tcp", address]
         self.process = subprocess.Popen(
-            [*self.command, "--nvme-tcp", address],
-            stdout=subprocess.PIPE,
-            stderr=self.log,
-            text=True,
+            command, stdout=subprocess.PIPE, stderr=self.log, text=True
         )
         try:
-            return self._until_ready()
+            self.said = self._until_ready()
         except BaseException:
             self.process.kill()
             raise
 
-    def crash(self):
-        """SIGKILL, and a new process at the same address.
-
-        The kernel may still be closing the ring of the old one, and its sockets with it.
-        """
-        self.kill()
-        end = time.monotonic() + 20
-        while True:
-            try:
-                return self._start(f"127.0.0.1:{self.exports[0].port}")
-            except AssertionError as error:
-                if "Address already in use" not in str(error) or time.monotonic() > end:
-                    raise
-                self.log.truncate(0)
-                time.sleep(0.1)
+    def found(self):
+        """(port, NQN) of each export."""
+        exports = re.findall(r"^export nvme-tcp \S+?:(\d+) (\S+)$", self.said, re.M)
+        return [(int(port), nqn) for port, nqn in exports]
 
     def _until_ready(self):
-        """The lines up to "ready nvme-tcp", which bb-serve prints last."""
+        """The lines up to the "ready" that bb-serve prints last."""
         text, end = "", time.monotonic() + 20
-        while not re.search(r"^ready nvme-tcp .*\n", text, re.M):
+        last = "control" if "--control" in self.process.args else "nvme-tcp"
+        while not re.search(rf"^ready {last} .*\n", text, re.M):
             left = max(0, end - time.monotonic())
             if not select.select([self.process.stdout], [], [], left)[0]:
                 raise AssertionError(f"bb-serve is not ready after 20 s: {text} {self.tail()}")
@@ -123,6 +91,62 @@ class OurTarget:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
+
+
+class OurTarget(ServeProcess):
+    """bb-serve with a file and a memory device, for two named hosts."""
+
+    name, has_compare, out_of_range = "bb-serve", True, "LBA Out of Range"
+    has_reservations = True
+    host_refused = r"Connect for subsystem .* is not allowed|failed to connect queue: 0"
+
+    def __init__(self, build_dir, folder, digests=True, more=()):
+        self.disk = pathlib.Path(folder, "disk.img")
+        with open(self.disk, "wb") as file:
+            file.truncate(256 * MIB)
+        sizes = [256 * MIB, 64 * MIB]
+        arguments = ["--device", f"file:{self.disk}", "--device", f"mem:{sizes[1] // MIB}M"]
+        for uuid in UUIDS:
+            arguments += ["--uuid", uuid]
+        arguments += ["--reservations", folder, "--digest", "on" if digests else "off"]
+        arguments += ["--allow-host", HOSTS[0], "--allow-host", HOSTS[1], *more]
+        super().__init__(build_dir, folder, "target", arguments)
+        self.start(f"127.0.0.1:{free_port()}")
+        found = self.found()
+        assert len(found) == 2, f"two exports were asked for, and bb-serve says: {self.said}"
+        self.exports = [Export(port, nqn, size) for (port, nqn), size in zip(found, sizes)]
+
+    def crash(self):
+        """SIGKILL, and a new process at the same address.
+
+        The kernel may still be closing the ring of the old one, and its sockets with it.
+        """
+        self.kill()
+        end = time.monotonic() + 20
+        while True:
+            try:
+                return self.start(f"127.0.0.1:{self.exports[0].port}")
+            except AssertionError as error:
+                if "Address already in use" not in str(error) or time.monotonic() > end:
+                    raise
+                self.log.truncate(0)
+                time.sleep(0.1)
+
+
+class TwoPorts(ServeProcess):
+    """bb-serve with two namespaces in one subsystem, two ports, and a control socket."""
+
+    def __init__(self, build_dir, folder):
+        self.control = pathlib.Path(folder, "control.sock")
+        self.bb = pathlib.Path(build_dir, "programs/bb/bb").resolve()
+        arguments = ["--device", "mem:32M", "--device", "mem:32M", "--one-subsystem"]
+        arguments += ["--control", f"unix:{self.control}"]
+        super().__init__(build_dir, folder, "two-ports", arguments)
+        self.start(f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}")
+        found = self.found()
+        self.ports = [port for port, _ in found]
+        (self.nqn,) = {nqn for _, nqn in found}
+        assert len(self.ports) == 2, self.said
 
 
 class ReferenceTarget:
