@@ -25,8 +25,8 @@ struct TargetLimits {
   uint32_t transfer_bytes = 1u << 20;  // MDTS
   // Data on its way between hosts and devices, besides what comes in capsules: of one connection,
   // which is less the fuller all is; of all together; and what each may have whatever others have.
-  // A connection without any may always have one command's: the bound is buffered_total_bytes and
-  // transfer_bytes for each connection.
+  // A connection without any may always have one command's: the bound is buffered_total_bytes and,
+  // for each connection, what its largest command takes, a Compare and Write: three transfers.
   uint64_t buffered_bytes = 8u << 20;
   uint64_t buffered_total_bytes = 256u << 20;
   uint64_t buffered_reserve_bytes = 256u << 10;

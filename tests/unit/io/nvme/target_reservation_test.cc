@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include <map>
+
 #include "io/nvme/reservation_store.h"
 #include "io/nvme/target_fixture.h"
 
@@ -93,6 +95,7 @@ class TargetReservationTest : public testing::Test {
     bool out = opcode == IoOpcode::kWrite || opcode == IoOpcode::kCompare;
     Sqe sqe = HostWire::io(opcode, 8, 1, opcode == IoOpcode::kRead ? 512 : 0);
     Buffer data = out ? Buffer(512) : Buffer();
+    if (opcode == IoOpcode::kCopy) data = Buffer(kCopyRangeBytes);  // block 0
     if (opcode == IoOpcode::kDatasetManagement) {
       data = Buffer(16);
       sqe.cdw10 = 0;
@@ -120,9 +123,9 @@ TEST_F(TargetReservationTest, EveryCommandIsChecked) {
   Host holder = host(1), registrant = host(2), other = host(3);
   ASSERT_EQ(enter(holder, 1), kOk);
   ASSERT_EQ(enter(registrant, 2), kOk);
-  constexpr IoOpcode kReads[] = {IoOpcode::kRead, IoOpcode::kCompare};
+  constexpr IoOpcode kReads[] = {IoOpcode::kRead, IoOpcode::kCompare, IoOpcode::kVerify};
   constexpr IoOpcode kWrites[] = {IoOpcode::kWrite, IoOpcode::kWriteZeroes, IoOpcode::kFlush,
-                                  IoOpcode::kDatasetManagement};
+                                  IoOpcode::kDatasetManagement, IoOpcode::kCopy};
   for (uint32_t type = 1; type <= 6; ++type) {
     ASSERT_EQ(acquire(holder, type << 8, 1), kOk) << type;
     ReservationState state = reservation().state();
@@ -147,6 +150,34 @@ TEST_F(TargetReservationTest, EveryCommandIsChecked) {
   EXPECT_EQ(other.io->ask(all).status, kConflict);
   Sqe hint = HostWire::io(IoOpcode::kDatasetManagement, 0, 1, 0);
   EXPECT_EQ(other.io->ask(hint, Buffer(16)).status, kConflict);
+}
+
+// Each half is checked as what it is, and neither does anything without the other.
+TEST_F(TargetReservationTest, CompareAndWriteIsReadAndWritten) {
+  Host holder = host(1), other = host(2);
+  ASSERT_EQ(enter(holder, 1), kOk);
+  const NvmeStatus failed = final_status(NvmeStatus::kFailedFused);
+  auto pair = [&](Host& who) {
+    Sqe compare = HostWire::io(IoOpcode::kCompare, 8, 1, 0, 1);
+    Sqe write = HostWire::io(IoOpcode::kWrite, 8, 1, 0, 2);
+    compare.flags |= kFlagFuseFirst;
+    write.flags |= kFlagFuseSecond;
+    who.io->seen.responses.clear();
+    who.io->send(who.io->wire.capsule(compare, ConstBytes(memory).subspan(8 * 512, 512)));
+    who.io->send(who.io->wire.capsule(write, pattern(512, 3)));
+    std::map<uint16_t, NvmeStatus> answers;
+    for (const Cqe& one : who.io->seen.responses) answers[one.command_id] = one.status;
+    return answers;
+  };
+  const Buffer before = memory;
+  ASSERT_EQ(acquire(holder, kWriteExclusive, 1), kOk);
+  EXPECT_EQ(pair(other), (std::map<uint16_t, NvmeStatus>{{1, failed}, {2, kConflict}}));
+  ASSERT_EQ(release(holder, kWriteExclusive, 1), kOk);
+  ASSERT_EQ(acquire(holder, kExclusiveAccess, 1), kOk);
+  EXPECT_EQ(pair(other), (std::map<uint16_t, NvmeStatus>{{1, kConflict}, {2, failed}}));
+  EXPECT_EQ(memory, before);
+  EXPECT_EQ(pair(holder), (std::map<uint16_t, NvmeStatus>{{1, kOk}, {2, kOk}}));
+  EXPECT_TRUE(core.subsystems().begin()->second->find(1)->writes.idle());
 }
 
 TEST_F(TargetReservationTest, AHostsControllersShareItsRegistration) {
