@@ -57,9 +57,11 @@ class Watch:
         self.mark = MARK + re.sub(r"\W+", "-", self.step)
         self.guest.run(f"echo '<6>{self.mark}' >/dev/kmsg")
 
+    def log(self):
+        return self.guest.run("dmesg -r").rsplit(self.mark, 1)[-1]
+
     def check(self):
-        log = self.guest.run("dmesg -r").rsplit(self.mark, 1)[-1]
-        found = faults(log, self.expected)
+        found = faults(self.log(), self.expected)
         assert not found, f"{self.step}: the kernel log is not clean:\n" + "\n".join(found)
 
     def __enter__(self):
@@ -69,3 +71,5 @@ class Watch:
     def __exit__(self, kind, value, traceback):
         if kind is None:
             self.check()
+        elif issubclass(kind, AssertionError):  # what the kernel saw is half of the explanation
+            print(f"\nthe kernel's log of {self.step!r}:\n{self.log()[-6000:]}", flush=True)

@@ -191,9 +191,9 @@ class Paths:
         time.sleep(seconds / 6)
         self.relay.cut()
         code, output = guest.finish()
-        assert code == 0, f"fio: {output[-2000:]}"
+        assert code == 0, f"fio, exit code {code}: {steps.fio_said(output)}"
         job = json.loads(output[output.index("{") :])["jobs"][0]
-        assert job["error"] == 0 and job["write"]["total_ios"] > 0, output[-2000:]
+        assert job["error"] == 0 and job["write"]["total_ios"] > 0, steps.fio_said(output)
 
     def disconnect(self, guest):
         guest.run(f"nvme disconnect -n {self.target.nqn}", 60)

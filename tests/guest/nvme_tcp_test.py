@@ -131,7 +131,7 @@ class Scenario:
             )
             self.step(second, "fio verify beside the first", steps.fio_verify, disk, 16, 5)
             code, output = first.finish()
-            assert code == 0, f"fio of the first host: {output[-2000:]}"
+            assert code == 0, f"fio of the first host: {steps.fio_said(output)}"
             beside.check()
             if self.target.has_reservations:
                 self.reservations(first, second, first_disk, disk)
