@@ -16,6 +16,9 @@ import sys
 import runner
 from daemon import Daemon, running
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+from tls_bridge import Bridge, s_client as carried_by_s_client, s_server  # noqa: E402
+
 OPTIONS = runner.parse(runner.parser(), ["openssl", "nvme"])
 sys.path.insert(0, str(OPTIONS.build / "bindings" / "python"))
 try:
@@ -159,6 +162,23 @@ def test_openssl_as_the_host(folder):
         ):
             got, said = s_client(address, name, secret, *more)
             assert got == b"" and "alert" in said, f"{name} {more}: {got!r} {said}"
+
+
+def test_openssl_carries_the_data_for_either_side(folder):
+    psk = new_psk()
+    key = keep(folder, "psk", psk)
+    identity = f"NVMe0R01 {HOST} {NQN}"
+    right, wrong = tls_key(psk, identity.encode()), os.urandom(32)
+    with serving("--tls", "required", "--host-psk", f"{HOST}={key}") as serve:
+        with Bridge(carried_by_s_client(identity, right), address_of(serve)) as bridge:
+            use(bridge.address, "connect_timeout=20s&queues=2")
+    with serving() as serve:
+        with Bridge(s_server(identity, right), address_of(serve)) as bridge:
+            use(bridge.address, f"connect_timeout=20s&queues=2&tls_psk_file={key}")
+        with Bridge(s_server(identity, wrong), address_of(serve)) as bridge:
+            refused(bridge.address, f"connect_timeout=20s&tls_psk_file={key}", "TLS: ")
+        # A host that was given a key says nothing to a target without TLS.
+        refused(address_of(serve), f"connect_timeout=1s&tls_psk_file={key}", "", bb.Error)
 
 
 def test_keys_of_some_hosts_shut_the_others_out(folder):
