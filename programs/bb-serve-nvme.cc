@@ -24,13 +24,6 @@ Result<uint32_t> parse_bytes(const char* option, const std::string& text) {
   return static_cast<uint32_t>(*bytes);
 }
 
-Result<io::nvme::TlsPolicy> parse_tls(std::string_view text) {
-  if (text == "off") return io::nvme::TlsPolicy::kOff;
-  if (text == "allowed") return io::nvme::TlsPolicy::kAllowed;
-  if (text == "required") return io::nvme::TlsPolicy::kRequired;
-  return error(Code::k_invalid_argument, "--tls \"{}\" is none of off, allowed, required", text);
-}
-
 // NQN=FILE, as --host-secret and --host-psk take it.
 template <typename T, typename Load>
 Status load_named(const char* option, const std::vector<std::string>& given, const Load& load,
@@ -168,7 +161,7 @@ Result<io::nvme::TargetOptions> nvme_target_options(const NvmeArguments& argumen
   io::nvme::TargetOptions options;
   for (const std::string& address : arguments.listen) options.listen.push_back({address});
   BB_ASSIGN(options.digests, parse_digest(arguments.digest));
-  BB_ASSIGN(options.tls, parse_tls(arguments.tls));
+  BB_ASSIGN(options.tls, io::parse_tls_policy("--tls", arguments.tls));
   options.limits = arguments.limits;
   BB_ASSIGN(options.limits.transfer_bytes, parse_bytes("--nvme-transfer", arguments.transfer));
   BB_ASSIGN(options.limits.capsule_data_bytes,

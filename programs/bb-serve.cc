@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "bb-serve-control.h"
+#include "bb-serve-nbd.h"
 #include "bb-serve-nvme.h"
 #include "bb-serve-ublk.h"
 #include "common/command_line.h"
@@ -31,13 +32,11 @@ constexpr const char* kManual =
 
 struct Options {
   std::vector<std::string> devices;
-  std::vector<std::string> nbd;
+  NbdArguments nbd;
   NvmeArguments nvme;
   std::string control;
   std::vector<std::string> ublk;
   bool ublk_keep = false;
-  bool read_only = false;
-  bool exclusive = false;
   std::string log_level = "warn";
   io::ReactorOptions reactor;
 };
@@ -56,14 +55,12 @@ std::string nbd_name(size_t index, size_t count) {
 
 Status export_nbd(io::nbd::Server& server, const Options& options, const Devices& devices) {
   for (size_t i = 0; i < devices.size(); ++i) {
-    io::Device& device = *devices[i];
-    BB_TRY(server.add_export(nbd_name(i, devices.size()), device,
-                             {.description = device.info().uri,
-                              .read_only = options.read_only,
-                              .exclusive = options.exclusive}));
+    io::nbd::ExportOptions how = options.nbd.exports;
+    how.description = devices[i]->info().uri;
+    BB_TRY(server.add_export(nbd_name(i, devices.size()), *devices[i], std::move(how)));
   }
   std::vector<std::string> listening;
-  for (const std::string& address : options.nbd) {
+  for (const std::string& address : options.nbd.listen) {
     BB_ASSIGN(std::string at, server.start(io::Address{address}));
     listening.push_back(std::move(at));
   }
@@ -107,7 +104,8 @@ io::Task<Status> close_devices(Devices* devices) {
   co_return first;
 }
 
-io::Task<Status> serve(io::Context context, const Options* options, StopSignals* signals) {
+io::Task<Status> serve(io::Context context, const Options* options, io::nbd::ServerTls tls,
+                       StopSignals* signals) {
   Devices devices;
   Status status;
   for (size_t i = 0; i < options->devices.size() && status.ok(); ++i) {
@@ -125,7 +123,7 @@ io::Task<Status> serve(io::Context context, const Options* options, StopSignals*
     status = made.status();
     if (status.ok()) target = std::move(made).value();
   }
-  io::nbd::Server nbd(context);
+  io::nbd::Server nbd(context, {}, std::move(tls));
   if (status.ok() && target) status = co_await set_ana_states(target.get(), &options->nvme);
   if (status.ok() && target) {
     status = co_await export_nvme(context, target.get(), options, &devices, &reservations);
@@ -136,7 +134,7 @@ io::Task<Status> serve(io::Context context, const Options* options, StopSignals*
   io::rpc::RpcServer server(context);
   std::unique_ptr<NvmeControl> control;
   if (status.ok() && !options->control.empty()) {
-    bool alone = options->nbd.empty() && options->ublk.empty();
+    bool alone = options->nbd.listen.empty() && options->ublk.empty();
     if (target) control = std::make_unique<NvmeControl>(context, *target, devices, alone);
     if (control) control->add_methods(server);
     status = server.listen({options->control});
@@ -157,8 +155,7 @@ int run(int argc, char** argv) {
   app.add_option("--device", options.devices,
                  "device to export, by URI: file:/path, mem:1G, null:1T; may be repeated")
       ->required();
-  app.add_option("--nbd", options.nbd,
-                 "listen for NBD: ADDRESS:PORT (port 0 picks one) or unix:PATH; may be repeated");
+  add_nbd_arguments(app, &options.nbd);
   add_nvme_arguments(app, &options.nvme);
   app.add_option("--ublk", options.ublk,
                  "attach as a block device of this machine: the N of /dev/ublkbN, or any; once for "
@@ -167,9 +164,6 @@ int run(int argc, char** argv) {
   app.add_flag("--ublk-keep", options.ublk_keep,
                "leave the block devices when stopping: their I/O waits for a bb-serve with the "
                "same --device and --ublk");
-  app.add_flag("--nbd-read-only", options.read_only, "NBD clients may not write");
-  app.add_flag("--nbd-exclusive", options.exclusive,
-               "one NBD connection a device: a new one ends the one before it");
   app.add_option(
       "--control", options.control,
       "control socket for `bb namespace` and `bb ana`: unix:PATH or a loopback ADDRESS:PORT");
@@ -177,7 +171,7 @@ int run(int argc, char** argv) {
       ->capture_default_str();
   add_reactor_options(app, &options.reactor);
   if (auto ended = parse_command_line(app, argc, argv, kManual)) return *ended;
-  if (options.nbd.empty() && options.nvme.listen.empty() && options.ublk.empty()) {
+  if (options.nbd.listen.empty() && options.nvme.listen.empty() && options.ublk.empty()) {
     return fail(kProgram,
                 error(Code::k_invalid_argument, "none of --nvme-tcp, --nbd and --ublk is given"),
                 "bb-serve --help");
@@ -195,6 +189,8 @@ int run(int argc, char** argv) {
   if (auto wanted = nvme_target_options(options.nvme); !wanted.ok()) {
     return fail(kProgram, wanted.status(), "bb-serve --help");
   }
+  auto tls = make_nbd_tls(options.nbd);
+  if (!tls.ok()) return fail(kProgram, tls.status(), "bb-serve --help");
   auto level = parse_log_level(options.log_level);
   if (!level.ok()) return fail(kProgram, level.status());
   set_log_level(*level);
@@ -202,7 +198,8 @@ int run(int argc, char** argv) {
   auto runtime = io::Runtime::create(false, options.reactor);
   if (!runtime.ok()) return fail(kProgram, runtime.status());
   StopSignals signals((*runtime)->reactor());
-  Status status = (*runtime)->reactor().block_on(serve((*runtime)->context(), &options, &signals));
+  Status status = (*runtime)->reactor().block_on(
+      serve((*runtime)->context(), &options, std::move(*tls), &signals));
   return status.ok() ? 0 : fail(kProgram, status);
 }
 

@@ -316,6 +316,13 @@ void bind_io(py::module_& m) {
       .value("WRITE_ZEROES", BB_IO_WRITE_ZEROES);
 }
 
+bb_export_tls tls_of(const std::string& text) {
+  if (text == "off") return BB_EXPORT_TLS_OFF;
+  if (text == "allowed") return BB_EXPORT_TLS_ALLOWED;
+  if (text == "required") return BB_EXPORT_TLS_REQUIRED;
+  throw bb::Error(BB_INVALID_ARGUMENT, "tls=\"" + text + "\" is none of off, allowed, required");
+}
+
 void bind_array(py::module_& m) {
   auto open_array = [](PyRuntime& runtime, const std::vector<PyDevice*>& members,
                        const std::string& name, const std::string& store, bool assume_clean,
@@ -365,7 +372,15 @@ void bind_objects(py::module_& m) {
   py::class_<PyExport>(m, "Export")
       .def(py::init([](const PyIo& io, const std::string& kind, const std::string& listen,
                        const std::string& name, const std::vector<std::string>& hosts,
-                       bool read_only, bool exclusive) {
+                       bool read_only, bool exclusive, const std::string& tls,
+                       const std::string& certificate, const std::string& key,
+                       const std::string& ca) {
+        bb::NbdExportOptions nbd{.read_only = read_only,
+                                 .exclusive = exclusive,
+                                 .tls = tls_of(tls),
+                                 .tls_certificate_file = certificate,
+                                 .tls_key_file = key,
+                                 .tls_ca_file = ca};
         if (kind != "nvme-tcp" && kind != "nbd" && kind != "ublk") {
           throw bb::Error(BB_INVALID_ARGUMENT, "\"" + kind + "\" is none of nvme-tcp, nbd, ublk");
         }
@@ -374,9 +389,7 @@ void bind_objects(py::module_& m) {
                                                  : BB_EXPORT_NVME_TCP;
         py::gil_scoped_release released;
         Calls::Guard open(io.calls);
-        return std::make_unique<PyExport>(
-            bb::Export(io.view, number, listen, name, hosts,
-                       {.read_only = read_only, .exclusive = exclusive}));
+        return std::make_unique<PyExport>(bb::Export(io.view, number, listen, name, hosts, nbd));
       }))
       .def("uri", guarded(&bb::Export::uri))
       .def("close", &PyExport::close);

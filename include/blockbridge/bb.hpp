@@ -176,6 +176,10 @@ class Array : public Owner<bb_array> {
 struct NbdExportOptions {
   bool read_only = false;
   bool exclusive = false;
+  bb_export_tls tls = BB_EXPORT_TLS_OFF;
+  std::string tls_certificate_file;
+  std::string tls_key_file;
+  std::string tls_ca_file;
 };
 
 class Export : public Owner<bb_export> {
@@ -193,6 +197,11 @@ class Export : public Owner<bb_export> {
     options.allowed_host_count = hosts.size();
     options.nbd_read_only = nbd.read_only ? 1 : 0;
     options.nbd_exclusive = nbd.exclusive ? 1 : 0;
+    options.tls = nbd.tls;
+    auto text = [](const std::string& s) { return s.empty() ? nullptr : s.c_str(); };
+    options.nbd_tls_certificate_file = text(nbd.tls_certificate_file);
+    options.nbd_tls_key_file = text(nbd.tls_key_file);
+    options.nbd_tls_ca_file = text(nbd.tls_ca_file);
     check(bb_export_start(device.handle(), &options, &handle_));
   }
   Export(Export&&) noexcept = default;

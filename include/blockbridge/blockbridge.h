@@ -280,6 +280,12 @@ typedef enum bb_export_kind {
   BB_EXPORT_UBLK = 2 /* a block device of this machine: Linux 6.4, ublk_drv, root */
 } bb_export_kind;
 
+typedef enum bb_export_tls {
+  BB_EXPORT_TLS_OFF = 0,
+  BB_EXPORT_TLS_ALLOWED = 1, /* clients may ask for it */
+  BB_EXPORT_TLS_REQUIRED = 2 /* nothing else is answered */
+} bb_export_tls;
+
 typedef struct bb_export_options {
   uint32_t struct_size;
   uint32_t kind;      /* bb_export_kind */
@@ -292,11 +298,17 @@ typedef struct bb_export_options {
   uint32_t nbd_read_only; /* NBD: 1 = clients may not write, whatever the device allows */
   uint32_t nbd_exclusive; /* NBD: 1 = one connection at a time: a new one ends the one before it and
                              is served once nothing that was asked on that can happen any more */
+  uint32_t tls;           /* bb_export_tls; NBD: TLS 1.3 with the certificates that follow */
+  const char* nbd_tls_certificate_file; /* PEM, with its chain */
+  const char* nbd_tls_key_file;         /* PEM; only its owner may read it (mode 0600) */
+  const char* nbd_tls_ca_file;          /* PEM, or NULL; with it clients must show a certificate */
 } bb_export_options;
-#define BB_EXPORT_OPTIONS_INIT {sizeof(bb_export_options), 0, NULL, NULL, NULL, 0, 0, 0}
+#define BB_EXPORT_OPTIONS_INIT \
+  {sizeof(bb_export_options), 0, NULL, NULL, NULL, 0, 0, 0, 0, NULL, NULL, NULL}
 
 /* Offers `device` on the network; it is borrowed until bb_export_close(). Errors:
- * BB_ALREADY_EXISTS (port in use), BB_INVALID_ARGUMENT, BB_PERMISSION_DENIED. Since 0.1.
+ * BB_ALREADY_EXISTS (port in use), BB_INVALID_ARGUMENT, BB_NOT_FOUND (a file), BB_PERMISSION_DENIED
+ * (the port; a file; a key that others may read). Files are read before it returns. Since 0.1.
  *
  * BB_EXPORT_UBLK makes a block device. When the process dies, I/O of whoever uses it waits; an
  * export with the same number and name takes it over and the I/O goes on. The runtime's thread

@@ -35,6 +35,7 @@ struct Request {
   std::string name;
   std::vector<std::string> allowed_hosts;
   nbd::ExportOptions nbd;
+  nbd::ServerTls tls;
 };
 
 Task<Status> start_nvme(const Request* request, bb_export* into) {
@@ -67,9 +68,10 @@ std::string nbd_uri(std::string_view address, std::string_view name) {
   return fmt::format("nbd+unix:///{}?socket={}", name, address.substr(kUnix.size()));
 }
 
-Task<Status> start_nbd(const Request* request, bb_export* into) {
+Task<Status> start_nbd(Request* request, bb_export* into) {
   bb::io::Context context = request->device->runtime->runtime->context();
-  auto server = std::make_unique<nbd::Server>(context);
+  auto server =
+      std::make_unique<nbd::Server>(context, nbd::ServerLimits{}, std::move(request->tls));
   Status status = server->add_export(request->name, *request->device->device, request->nbd);
   if (status.ok()) {
     auto address = server->start({request->listen});
@@ -117,10 +119,48 @@ Task<Status> stop(bb_export* exported) {
   co_return Status();
 }
 
+Status bad(std::string_view why) {
+  return bb::error(Code::k_invalid_argument, "bb_export_start: {}", why);
+}
+
+std::string text_of(const char* text) { return text == nullptr ? "" : text; }
+
+// Reads the certificates here, on the caller's thread.
+Status read_tls(const bb_export_options& options, Request& request) {
+  bb::io::TlsOptions files{.role = bb::io::TlsRole::kServer,
+                           .certificate_file = text_of(options.nbd_tls_certificate_file),
+                           .key_file = text_of(options.nbd_tls_key_file),
+                           .ca_file = text_of(options.nbd_tls_ca_file)};
+  if (options.tls > BB_EXPORT_TLS_REQUIRED) return bad(fmt::format("no tls {}", options.tls));
+  auto policy = static_cast<bb::io::TlsPolicy>(options.tls);
+  if (policy == bb::io::TlsPolicy::kOff) {
+    bool given =
+        !files.certificate_file.empty() || !files.key_file.empty() || !files.ca_file.empty();
+    return given ? bad("certificates, but tls is off") : Status();
+  }
+  if (options.kind != BB_EXPORT_NBD) return bad("tls is for NBD");
+  if (files.certificate_file.empty() || files.key_file.empty()) {
+    return bad("tls needs nbd_tls_certificate_file and nbd_tls_key_file");
+  }
+  request.tls.policy = policy;
+  BB_ASSIGN(request.tls.context, bb::io::TlsContext::create(std::move(files)));
+  return {};
+}
+
+// What only NBD knows.
+Status read_nbd(const bb_export_options& options, Request& request) {
+  bool wanted = options.nbd_read_only != 0 || options.nbd_exclusive != 0 ||
+                options.nbd_tls_certificate_file != nullptr ||
+                options.nbd_tls_key_file != nullptr || options.nbd_tls_ca_file != nullptr;
+  if (options.kind != BB_EXPORT_NBD && wanted) {
+    return bad("options whose names begin with nbd_ are for NBD");
+  }
+  request.nbd.read_only = options.nbd_read_only != 0;
+  request.nbd.exclusive = options.nbd_exclusive != 0;
+  return {};
+}
+
 Status read_request(bb_device* device, const bb_export_options& options, Request& request) {
-  auto bad = [](std::string_view why) {
-    return bb::error(Code::k_invalid_argument, "bb_export_start: {}", why);
-  };
   if (device == nullptr) return bad("device is NULL");
   if (options.kind > BB_EXPORT_UBLK) return bad(fmt::format("no kind {}", options.kind));
   if (options.listen == nullptr && options.kind != BB_EXPORT_UBLK) {
@@ -134,13 +174,10 @@ Status read_request(bb_device* device, const bb_export_options& options, Request
                            options.kind == BB_EXPORT_NBD ? "NBD" : "ublk"));
   }
   request.device = device;
-  if (options.listen != nullptr) request.listen = options.listen;
-  if (options.name != nullptr) request.name = options.name;
-  if (options.kind != BB_EXPORT_NBD && (options.nbd_read_only != 0 || options.nbd_exclusive != 0)) {
-    return bad("nbd_read_only and nbd_exclusive are for NBD");
-  }
-  request.nbd.read_only = options.nbd_read_only != 0;
-  request.nbd.exclusive = options.nbd_exclusive != 0;
+  request.listen = text_of(options.listen);
+  request.name = text_of(options.name);
+  BB_TRY(read_nbd(options, request));
+  BB_TRY(read_tls(options, request));
   for (size_t i = 0; i < options.allowed_host_count; ++i) {
     if (options.allowed_hosts[i] == nullptr) return bad("an allowed host is NULL");
     request.allowed_hosts.emplace_back(options.allowed_hosts[i]);

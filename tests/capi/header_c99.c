@@ -9,7 +9,7 @@ SIZE(bb_runtime_options, 16);
 SIZE(bb_device_info, 32);
 SIZE(bb_io, 568);
 SIZE(bb_array_options, 32);
-SIZE(bb_export_options, 48);
+SIZE(bb_export_options, 80);
 
 int main(void) {
   bb_runtime_options options = BB_RUNTIME_OPTIONS_INIT;

@@ -247,7 +247,21 @@ TEST_F(Misuse, WrongExports) {
   options.kind = BB_EXPORT_NVME_TCP;
   options.nbd_exclusive = 1;
   EXPECT_FAILS(bb_export_start(device_, &options, &exported), BB_INVALID_ARGUMENT,
-               "bb_export_start: nbd_read_only and nbd_exclusive are for NBD");
+               "bb_export_start: options whose names begin with nbd_ are for NBD");
+  options.kind = BB_EXPORT_NBD;
+  options.tls = 3;
+  EXPECT_FAILS(bb_export_start(device_, &options, &exported), BB_INVALID_ARGUMENT,
+               "bb_export_start: no tls 3");
+  options.tls = BB_EXPORT_TLS_REQUIRED;
+  options.nbd_tls_key_file = "/k";
+  EXPECT_FAILS(bb_export_start(device_, &options, &exported), BB_INVALID_ARGUMENT,
+               "bb_export_start: tls needs nbd_tls_certificate_file and nbd_tls_key_file");
+  options.nbd_tls_certificate_file = "/none/certificate";
+  EXPECT_FAILS(bb_export_start(device_, &options, &exported), BB_NOT_FOUND,
+               "/none/certificate: No such file or directory");
+  options.tls = BB_EXPORT_TLS_OFF;
+  EXPECT_FAILS(bb_export_start(device_, &options, &exported), BB_INVALID_ARGUMENT,
+               "bb_export_start: certificates, but tls is off");
 }
 
 TEST_F(Misuse, WrongExtents) {

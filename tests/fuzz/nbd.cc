@@ -10,6 +10,7 @@
 namespace bb {
 namespace {
 
+using namespace io;
 using namespace io::nbd;
 
 constexpr uint64_t kSize = 1 << 20;

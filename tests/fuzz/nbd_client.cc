@@ -17,6 +17,7 @@
 namespace bb {
 namespace {
 
+using namespace io;
 using namespace io::nbd;
 using fuzz::Input;
 
@@ -252,7 +253,9 @@ struct Haggled {
 };
 Haggled haggle(uint8_t bits, ConstBytes stream, size_t step) {
   ClientHandshake handshake({.export_name = "disk",
-                             .tls = (bits & 4) != 0,
+                             .tls = (bits & 4) == 0   ? TlsPolicy::kOff
+                                    : (bits & 1) == 0 ? TlsPolicy::kRequired
+                                                      : TlsPolicy::kAllowed,
                              .extended = (bits & 8) == 0,
                              .structured = (bits & 32) == 0});
   std::vector<std::byte> out;

@@ -1,10 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 import os
+import pathlib
+import shutil
 import subprocess
+import sys
 
 import pytest
 
 import blockbridge as bb
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+from certificates import make_certificates  # noqa: E402
 
 
 @pytest.fixture
@@ -104,3 +110,28 @@ def test_nbd_read_only_and_exclusive(runtime):
                 with pytest.raises(bb.UnavailableError):
                     for _ in range(1000):
                         first.read(0, 512)
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+def test_nbd_by_tls(runtime, tmp_path):
+    files = make_certificates(tmp_path / "ours", "ours")
+    server = {"tls": "required", "tls_certificate": files / "server-cert.pem",
+              "tls_key": files / "server-key.pem", "tls_ca": files / "ca-cert.pem"}  # fmt: skip
+    client = (f"tls=required&tls_ca={files}/ca-cert.pem"
+              f"&tls_certificate={files}/client-cert.pem&tls_key={files}/client-key.pem")  # fmt: skip
+    with bb.Runtime() as other, runtime.open("mem:1M") as device:
+        with device.export("nbd", "127.0.0.1:0", "d", **server) as exported:
+            with other.open(f"{exported.uri}?{client}") as remote:
+                remote.write(0, b"t" * 4096)
+                assert remote.read(0, 4096) == device.read(0, 4096) == b"t" * 4096
+            with pytest.raises(bb.Error, match="TLS"):
+                other.open(exported.uri)  # in the clear
+            with pytest.raises(bb.PermissionDeniedError, match="TLS"):  # no certificate of its own
+                other.open(f"{exported.uri}?{client.split('&tls_certificate')[0]}").read(0, 512)
+        (files / "server-key.pem").chmod(0o644)
+        with pytest.raises(bb.PermissionDeniedError, match="others than its owner"):
+            device.export("nbd", "127.0.0.1:0", "d", **server)
+        with pytest.raises(bb.InvalidArgumentError, match="none of off, allowed, required"):
+            device.export("nbd", "127.0.0.1:0", "d", tls="maybe")
+        with pytest.raises(bb.InvalidArgumentError, match="tls is for NBD"):
+            device.export("nvme-tcp", "127.0.0.1:0", tls="required")

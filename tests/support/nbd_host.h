@@ -15,8 +15,9 @@ namespace bb::test {
 class NbdHost {
  public:
   explicit NbdHost(World& world, std::string device_uri = "mem:8M",
-                   io::nbd::ExportOptions options = {})
-      : world_(world), options_(std::move(options)) {
+                   io::nbd::ExportOptions options = {}, io::nbd::ServerLimits limits = {},
+                   io::nbd::ServerTls tls = {})
+      : world_(world), options_(std::move(options)), limits_(limits), tls_(std::move(tls)) {
     open(std::move(device_uri));
   }
   ~NbdHost() { BB_CHECK(device_ == nullptr, "stop_all() was not called"); }
@@ -28,7 +29,7 @@ class NbdHost {
     start();
   }
   void start() {
-    server_ = std::make_unique<io::nbd::Server>(world_.context);
+    server_ = std::make_unique<io::nbd::Server>(world_.context, limits_, tls_);
     Status added = server_->add_export("d", *device_, options_);
     BB_CHECK(added.ok(), "{}", added.to_string());
     auto at = server_->start({address_});
@@ -54,6 +55,8 @@ class NbdHost {
  private:
   World& world_;
   io::nbd::ExportOptions options_;
+  io::nbd::ServerLimits limits_;
+  io::nbd::ServerTls tls_;
   std::string address_ = "127.0.0.1:0";
   std::unique_ptr<io::Device> device_;
   std::unique_ptr<io::nbd::Server> server_;

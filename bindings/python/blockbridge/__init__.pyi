@@ -61,7 +61,9 @@ class _DoesIo:
     async def awrite_zeroes(self, offset: int, length: int, fua: bool = False) -> None: ...
     def export(self, kind: Literal["nvme-tcp", "nbd", "ublk"], listen: str, name: str = "",
                allowed_hosts: Sequence[str] = (), read_only: bool = False,
-               exclusive: bool = False) -> Export: ...
+               exclusive: bool = False, tls: Literal["off", "allowed", "required"] = "off",
+               tls_certificate: str | PathLike[str] = "", tls_key: str | PathLike[str] = "",
+               tls_ca: str | PathLike[str] = "") -> Export: ...
 
 class Runtime(_Closes):
     def __init__(
@@ -91,7 +93,9 @@ class Array(_DoesIo, _Closes):
 class Export(_Closes):
     def __init__(self, device: Device | Array, kind: Literal["nvme-tcp", "nbd", "ublk"], listen: str,
                  name: str = "", allowed_hosts: Sequence[str] = (), read_only: bool = False,
-                 exclusive: bool = False) -> None: ...
+                 exclusive: bool = False, tls: Literal["off", "allowed", "required"] = "off",
+                 tls_certificate: str | PathLike[str] = "", tls_key: str | PathLike[str] = "",
+                 tls_ca: str | PathLike[str] = "") -> None: ...
     @property
     def uri(self) -> str: ...
 

@@ -164,9 +164,9 @@ class Device(_DoesIo, _Closes):
         latency_ns, connects, failures, detail."""
         return json.loads(self._io().paths_json())
 
-    def export(self, kind, listen, name="", allowed_hosts=(), read_only=False, exclusive=False):
+    def export(self, kind, listen, name="", allowed_hosts=(), **nbd):
         """Offers the device on the network; see Export."""
-        return Export(self, kind, listen, name, allowed_hosts, read_only, exclusive)
+        return Export(self, kind, listen, name, allowed_hosts, **nbd)
 
 
 class Array(_DoesIo, _Closes):
@@ -207,8 +207,8 @@ class Array(_DoesIo, _Closes):
         """Waits until nothing is left to copy; TimedOutError after `timeout` seconds."""
         self._handle.wait_clean(int(timeout * 1000))
 
-    def export(self, kind, listen, name="", allowed_hosts=(), read_only=False, exclusive=False):
-        return Export(self, kind, listen, name, allowed_hosts, read_only, exclusive)
+    def export(self, kind, listen, name="", allowed_hosts=(), **nbd):
+        return Export(self, kind, listen, name, allowed_hosts, **nbd)
 
 
 class Export(_Closes):
@@ -217,14 +217,16 @@ class Export(_Closes):
     Kind "ublk" makes a block device of this machine: listen "3" for /dev/ublkb3, or "any".
 
     For NBD, read_only refuses writes; exclusive serves one connection at a time, a new one ends
-    the one before it.
+    the one before it; tls is "off", "allowed" or "required", with PEM files.
     """
 
     def __init__(self, device, kind, listen, name="", allowed_hosts=(), read_only=False,
-                 exclusive=False):  # fmt: skip
+                 exclusive=False, tls="off", tls_certificate="", tls_key="",
+                 tls_ca=""):  # fmt: skip
         self._device = device
         self._handle = _core.Export(device._io(), kind, listen, name, list(allowed_hosts),
-                                    read_only, exclusive)  # fmt: skip
+                                    read_only, exclusive, tls, str(tls_certificate), str(tls_key),
+                                    str(tls_ca))  # fmt: skip
 
     @property
     def uri(self):

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "base/units.h"
+#include "io/tls_stream.h"
 
 namespace bb::io::nbd {
 
@@ -29,18 +30,18 @@ ClientConnection::~ClientConnection() {
   BB_CHECK(!sending_ && !receiving_ && !flush_.posted, "a connection is destroyed in use");
 }
 
-Task<Status> ClientConnection::establish(ClientWishes wishes, uint16_t depth,
-                                         uint64_t deadline_ns) {
+Task<Status> ClientConnection::establish(ClientWishes wishes, std::shared_ptr<TlsContext> tls,
+                                         uint16_t depth, uint64_t deadline_ns) {
   Limit limit;
-  limit.stream = stream_.get();
+  limit.connection = this;
   limit.fire = [](Timer* timer) {
     auto* self = static_cast<Limit*>(timer);
     self->fired = true;
-    self->stream->shutdown();
+    self->connection->stream_->shutdown();
   };
   loop_.arm(limit, deadline_ns);
   ClientHandshake handshake(std::move(wishes));
-  Status status = co_await haggle(&handshake);
+  Status status = co_await haggle(&handshake, std::move(tls), deadline_ns);
   loop_.disarm(limit);
   if (limit.fired) {
     status = error(Code::k_timed_out, "the NBD handshake takes too long");
@@ -57,14 +58,19 @@ Task<Status> ClientConnection::establish(ClientWishes wishes, uint16_t depth,
 }
 
 // Plain coroutines: the handshake is rare.
-Task<Status> ClientConnection::haggle(ClientHandshake* handshake) {
+Task<Status> ClientConnection::haggle(ClientHandshake* handshake, std::shared_ptr<TlsContext> tls,
+                                      uint64_t deadline_ns) {
   std::vector<std::byte> out;
   size_t end = 0;
+  bool secured = false;  // just now: the client speaks first
   for (;;) {
-    auto got = co_await stream_->recv_some(Bytes(buffer_).subspan(end));
-    if (!got.ok()) co_return got.status();
-    if (*got == 0) co_return error(Code::k_unavailable, "the server closed the connection");
-    end += *got;
+    if (!secured) {
+      auto got = co_await stream_->recv_some(Bytes(buffer_).subspan(end));
+      if (!got.ok()) co_return got.status();
+      if (*got == 0) co_return error(Code::k_unavailable, "the server closed the connection");
+      end += *got;
+    }
+    secured = false;
     size_t used = handshake->feed(ConstBytes(buffer_).first(end), out);
     std::memmove(buffer_.data(), buffer_.data() + used, end - used);
     end -= used;
@@ -79,7 +85,11 @@ Task<Status> ClientConnection::haggle(ClientHandshake* handshake) {
       case ClientHandshake::State::kHaggling:
         continue;
       case ClientHandshake::State::kStartTls:
-        co_return error(Code::k_not_supported, "TLS");
+        if (end > 0) co_return error(Code::k_io_error, "the server does not wait for TLS");
+        BB_CO_TRY(co_await start_tls(tls, deadline_ns));
+        handshake->secured(out);
+        secured = true;
+        continue;
       case ClientHandshake::State::kFailed:
         co_return handshake->why();
       case ClientHandshake::State::kTransmission:
@@ -87,6 +97,13 @@ Task<Status> ClientConnection::haggle(ClientHandshake* handshake) {
         co_return error(Code::k_io_error, "the server sent {} bytes that nobody asked for", end);
     }
   }
+}
+
+Task<Status> ClientConnection::start_tls(std::shared_ptr<TlsContext> tls, uint64_t deadline_ns) {
+  auto over = std::make_unique<TlsStream>(loop_, std::move(tls), std::move(stream_));
+  TlsStream* stream = over.get();
+  stream_ = std::move(over);
+  co_return co_await stream->handshake(deadline_ns);
 }
 
 void ClientConnection::submit(ClientCommand& command) {

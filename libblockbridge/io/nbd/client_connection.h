@@ -9,6 +9,7 @@
 #include "io/nbd/client_queue.h"
 #include "io/stream.h"
 #include "io/sync.h"
+#include "io/tls_context.h"
 
 namespace bb::io::nbd {
 
@@ -26,8 +27,9 @@ class ClientConnection {
   ClientConnection(Loop& loop, std::unique_ptr<Stream> stream);
   ~ClientConnection();
 
-  // Haggles; close() also after an error.
-  Task<Status> establish(ClientWishes wishes, uint16_t depth, uint64_t deadline_ns);
+  // Haggles; close() also after an error. `tls` is there when it is wished for.
+  Task<Status> establish(ClientWishes wishes, std::shared_ptr<TlsContext> tls, uint16_t depth,
+                         uint64_t deadline_ns);
   const RemoteExport& remote() const { return remote_; }
   void set_owner(Owner* owner) { owner_ = owner; }
 
@@ -46,7 +48,9 @@ class ClientConnection {
   static constexpr size_t kReceiveBytes = 256 * 1024;
   static_assert(kReceiveBytes >= ClientHandshake::kUnitMax);
 
-  Task<Status> haggle(ClientHandshake* handshake);
+  Task<Status> haggle(ClientHandshake* handshake, std::shared_ptr<TlsContext> tls,
+                      uint64_t deadline_ns);
+  Task<Status> start_tls(std::shared_ptr<TlsContext> tls, uint64_t deadline_ns);
   void flush_soon();
   void pump();
   void arm_receive();
@@ -64,7 +68,7 @@ class ClientConnection {
     ClientConnection* connection = nullptr;
   };
   struct Limit : Timer {
-    Stream* stream = nullptr;
+    ClientConnection* connection = nullptr;
     bool fired = false;
   };
 

@@ -77,7 +77,7 @@ size_t ClientHandshake::take_greeting(ConstBytes in, std::vector<std::byte>& out
   }
   no_zeroes_ = (flags & kNoZeroes) != 0;
   Writer(out).be(uint32_t{kFixedNewstyle} | (no_zeroes_ ? uint32_t{kNoZeroes} : 0));
-  if (wishes_.tls) {
+  if (wishes_.tls != TlsPolicy::kOff) {
     ask(Step::kTls, out);
   } else {
     secured(out);
@@ -191,8 +191,13 @@ void ClientHandshake::on_reply(const Reply& reply, std::vector<std::byte>& out) 
 }
 
 void ClientHandshake::on_refusal(const Reply& reply, std::vector<std::byte>& out) {
-  bool fatal = reply.type == OptionReply::kErrTlsRequired ||
-               reply.type == OptionReply::kErrShutdown || step_ == Step::kTls;
+  bool fatal =
+      reply.type == OptionReply::kErrTlsRequired || reply.type == OptionReply::kErrShutdown;
+  if (step_ == Step::kTls) {
+    bool goes_without = wishes_.tls == TlsPolicy::kAllowed && !fatal;
+    if (goes_without) return secured(out);
+    fatal = true;
+  }
   if (!fatal) {
     if (step_ == Step::kExtended) {
       return ask(wishes_.structured ? Step::kStructured : Step::kGo, out);

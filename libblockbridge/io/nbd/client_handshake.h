@@ -6,14 +6,15 @@
 #include <vector>
 
 #include "io/nbd/wire.h"
+#include "io/tls_policy.h"
 
 namespace bb::io::nbd {
 
 // What a client wants of a handshake.
 struct ClientWishes {
   std::string export_name;
-  bool tls = false;      // nothing goes in the clear but the question for it
-  bool extended = true;  // else, or where the server cannot: structured replies
+  TlsPolicy tls = TlsPolicy::kOff;  // required: nothing else goes in the clear
+  bool extended = true;             // else, or where the server cannot: structured replies
   bool structured = true;
 };
 

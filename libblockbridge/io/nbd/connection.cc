@@ -2,6 +2,7 @@
 #include "io/nbd/connection.h"
 
 #include "base/log.h"
+#include "io/tls_stream.h"
 
 namespace bb::io::nbd {
 
@@ -59,7 +60,7 @@ Task<void> Connection::run() {
 
 // Plain coroutines: the handshake is rare.
 Task<Status> Connection::haggle() {
-  Handshake handshake;
+  Handshake handshake(server_.tls_.policy);
   std::vector<std::byte> out = Handshake::greeting();
   for (;;) {
     if (!out.empty()) {
@@ -72,6 +73,10 @@ Task<Status> Connection::haggle() {
       co_return Status();
     }
     if (handshake.state() == Handshake::State::kTransmission) break;
+    if (handshake.state() == Handshake::State::kStartTls) {
+      BB_CO_TRY(co_await start_tls());
+      handshake.secured();
+    }
     auto got = co_await receive_more();
     if (!got.ok()) co_return got.status();
     if (*got == 0) {
@@ -90,6 +95,22 @@ Task<Status> Connection::haggle() {
     }
   }
   co_return Status();
+}
+
+// Whatever came behind the option is TLS, or the handshake fails: nothing that was slipped in
+// before it can pass for a secured client's word.
+Task<Status> Connection::start_tls() {
+  if (end_ - begin_ > TlsStream::kBufferBytes) {
+    co_return error(Code::k_invalid_argument, "{} bytes behind STARTTLS (limit {})", end_ - begin_,
+                    TlsStream::kBufferBytes);
+  }
+  auto secured =
+      std::make_unique<TlsStream>(server_.context_.loop, server_.tls_.context, std::move(stream_),
+                                  ConstBytes(buffer_.get() + begin_, end_ - begin_));
+  begin_ = end_ = 0;
+  TlsStream* stream = secured.get();
+  stream_ = std::move(secured);
+  co_return co_await stream->handshake(started_ns_ + server_.limits_.handshake_ns_max);
 }
 
 void Connection::drop(std::string why) {

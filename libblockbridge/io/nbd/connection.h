@@ -25,6 +25,8 @@ class Connection {
   uint64_t turn() const { return turn_; }
   void on_room() { room_.set(); }
   const Export* chosen() const { return export_; }
+  bool ended() const { return ended_; }
+  bool haggles() const { return export_ == nullptr && !ended_; }
   ConnectionInfo info() const;
 
  private:
@@ -64,6 +66,7 @@ class Connection {
   };
 
   Task<Status> haggle();
+  Task<Status> start_tls();
   Task<Status> transmit();
   Task<Result<size_t>> receive_more();
 

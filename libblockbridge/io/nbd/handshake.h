@@ -7,11 +7,9 @@
 #include <vector>
 
 #include "io/nbd/export_info.h"
+#include "io/tls_policy.h"
 
 namespace bb::io::nbd {
-
-// Whether a client may, or must, go over to TLS before all else.
-enum class TlsPolicy : uint8_t { kOff, kAllowed, kRequired };
 
 // Fixed newstyle, server side. The driver sends greeting(), then feeds what the client sends and
 // sends what comes out, until the state is no longer kHaggling.

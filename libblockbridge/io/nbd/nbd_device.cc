@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "base/units.h"
+#include "io/offload.h"
 
 namespace bb::io::nbd {
 namespace {
@@ -45,7 +46,8 @@ NbdDevice::~NbdDevice() {
 }
 
 Task<Status> NbdDevice::open() {
-  Status status = co_await connect();
+  Status status = co_await load_tls();
+  if (status.ok()) status = co_await connect();
   if (!status.ok()) {
     set_state(DeviceState::kClosed);
     stopping_ = true;
@@ -58,6 +60,22 @@ Task<Status> NbdDevice::open() {
   co_return Status();
 }
 
+// Once: a certificate that changes on disk is seen by who opens the device anew.
+Task<Status> NbdDevice::load_tls() {
+  if (options_.wishes.tls == TlsPolicy::kOff) co_return Status();
+  Result<std::shared_ptr<TlsContext>> made{nullptr};
+  auto* into = &made;
+  const TlsOptions* options = &options_.tls;
+  if (context_.offload != nullptr) {
+    co_await context_.offload->run(context_.loop, [=] { *into = TlsContext::create(*options); });
+  } else {
+    made = TlsContext::create(*options);
+  }
+  if (!made.ok()) co_return made.status();
+  tls_ = std::move(made).value();
+  co_return Status();
+}
+
 Task<Status> NbdDevice::add_connection(uint64_t deadline_ns) {
   auto stream = co_await context_.network.connect({options_.address}, deadline_ns);
   if (!stream.ok()) co_return stream.status();
@@ -66,7 +84,7 @@ Task<Status> NbdDevice::add_connection(uint64_t deadline_ns) {
   ClientConnection* added = connections_.back().get();
   // One place more than we use for I/O: a block status takes it.
   auto depth = static_cast<uint16_t>(options_.queue_depth + 1);
-  BB_CO_TRY(co_await added->establish(options_.wishes, depth, deadline_ns));
+  BB_CO_TRY(co_await added->establish(options_.wishes, tls_, depth, deadline_ns));
   ClientConnection::Owner* owner = this;
   added->set_owner(owner);
   co_return Status();

@@ -15,6 +15,7 @@ namespace bb::io::nbd {
 struct NbdOptions {
   std::string address;  // "host:port" or "unix:/path"
   ClientWishes wishes;
+  TlsOptions tls;  // unless wishes.tls is off
   bool read_only = false;
   uint16_t queue_depth = 128;  // of one connection
   uint16_t connections = 1;    // where the server can do several
@@ -23,7 +24,8 @@ struct NbdOptions {
   uint64_t wait_ns = 0;
 };
 // nbd://host:10809/export?connections=1&queue_depth=128&io_timeout=30s&connect_timeout=5s&wait=0
-// &read_only=0&extended=1&structured=1, or nbd+unix:///export?socket=/path&…
+// &read_only=0&extended=1&structured=1&tls=off|allowed|required&tls_ca=FILE&tls_name=NAME
+// &tls_certificate=FILE&tls_key=FILE, or nbd+unix:///export?socket=/path&…
 Result<NbdOptions> parse_nbd_options(Uri uri);
 
 struct NbdStats {
@@ -77,6 +79,7 @@ class NbdDevice final : public Device, private ClientConnection::Owner {
 
   // The connections.
   void on_connection_broken(ClientConnection& connection) override;
+  Task<Status> load_tls();
   Task<Status> connect();
   Task<Status> add_connection(uint64_t deadline_ns);
   Status describe(const RemoteExport& remote);
@@ -102,6 +105,7 @@ class NbdDevice final : public Device, private ClientConnection::Owner {
 
   Context context_;
   NbdOptions options_;
+  std::shared_ptr<TlsContext> tls_;
   std::vector<std::unique_ptr<ClientConnection>> connections_;
   RemoteExport remote_;
   bool usable_ = false;  // connected: commands may go

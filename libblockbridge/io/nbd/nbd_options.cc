@@ -19,6 +19,7 @@ Status take_tcp(std::string_view rest, NbdOptions& options) {
   if (at.host.empty()) return bad();
   if (at.port == 0) at.port = kDefaultPort;
   options.address = at.to_string();
+  options.tls.server_name = at.host;
   if (slash != std::string_view::npos) options.wishes.export_name = place.substr(slash + 1);
   return {};
 }
@@ -32,6 +33,30 @@ Status take_unix(Uri& uri, NbdOptions& options) {
   }
   options.address = "unix:" + socket;
   options.wishes.export_name = uri.rest.substr(3);
+  return {};
+}
+
+// The name a server's certificate must carry is that by which we go to it, unless tls_name= says
+// another.
+Status take_tls(Uri& uri, NbdOptions& options) {
+  std::string policy = uri.take("tls", "off");
+  TlsOptions& tls = options.tls;
+  tls.ca_file = uri.take("tls_ca");
+  tls.certificate_file = uri.take("tls_certificate");
+  tls.key_file = uri.take("tls_key");
+  tls.server_name = uri.take("tls_name", tls.server_name);
+  BB_ASSIGN(options.wishes.tls, parse_tls_policy("URI option tls", policy));
+  if (options.wishes.tls == TlsPolicy::kOff) {
+    bool more = !tls.ca_file.empty() || !tls.certificate_file.empty() || !tls.key_file.empty();
+    if (!more) return {};
+    return error(Code::k_invalid_argument,
+                 "URI options tls_ca, tls_certificate, tls_key: they need tls=required or allowed");
+  }
+  if (tls.ca_file.empty() || tls.server_name.empty()) {
+    return error(Code::k_invalid_argument,
+                 "URI option tls={}: it needs tls_ca=FILE and, over a Unix socket, tls_name=NAME",
+                 policy);
+  }
   return {};
 }
 
@@ -52,6 +77,7 @@ Result<NbdOptions> parse_nbd_options(Uri uri) {
   BB_ASSIGN(options.io_timeout_ns, uri.take_duration_ns("io_timeout", 30 * kNsPerSecond));
   BB_ASSIGN(options.connect_timeout_ns, uri.take_duration_ns("connect_timeout", 5 * kNsPerSecond));
   BB_ASSIGN(options.wait_ns, uri.take_duration_ns("wait", 0));
+  BB_TRY(take_tls(uri, options));
   BB_TRY(uri.reject_unknown());
   struct Positive {
     std::string_view key;

@@ -17,14 +17,16 @@ constexpr uint64_t kKeepBytes = 16 * MiB;
 
 }  // namespace
 
-Server::Server(Context context, ServerLimits limits)
+Server::Server(Context context, ServerLimits limits, ServerTls tls)
     : context_(context),
       limits_(limits),
+      tls_(std::move(tls)),
       pool_(limits.buffer_bytes_max, kKeepBytes),
       ended_(context.loop),
       tasks_(context.loop) {
   BB_CHECK(limits.buffer_bytes_max >= kPayloadMax, "{} bytes of buffers, one request may need {}",
            limits.buffer_bytes_max, kPayloadMax);
+  BB_CHECK(tls_.policy == TlsPolicy::kOff || tls_.context != nullptr, "TLS without its context");
   tick_.server = this;
   tick_.fire = [](Timer* timer) { static_cast<Tick*>(timer)->server->tick(); };
 }
@@ -117,7 +119,7 @@ Task<void> Server::accept_loop(Listener* listener) {
       co_await context_.loop.sleep_for(kAcceptRetryNs);
       continue;
     }
-    if (connections_.size() >= limits_.connections_max) {
+    if (connections_.size() >= limits_.connections_max && !make_room()) {
       log_warn("{}: {} nbd connections already -> refused", (*stream)->peer(),
                limits_.connections_max);
       co_await (*stream)->close();
@@ -128,6 +130,22 @@ Task<void> Server::accept_loop(Listener* listener) {
     arm_tick();
     tasks_.spawn(serve(connections_.back().get()));
   }
+}
+
+// However many connect and then say nothing, or begin TLS again and again, whoever goes on without
+// a pause gets through: the oldest that has not chosen an export goes. It is gone for good a moment
+// later, so for that moment there are more connections than the limit; of those that wait for
+// nothing but their end there may be as many again.
+bool Server::make_room() {
+  Connection* oldest = nullptr;
+  uint32_t ending = 0;
+  for (auto& each : connections_) {
+    if (each->ended()) ++ending;
+    if (oldest == nullptr && each->haggles()) oldest = each.get();
+  }
+  if (oldest == nullptr || ending >= limits_.connections_max) return false;
+  oldest->cut("it had not chosen an export, and others wanted to");
+  return true;
 }
 
 Task<void> Server::serve(Connection* connection) {

@@ -11,6 +11,7 @@
 #include "io/nbd/buffer_pool.h"
 #include "io/nbd/handshake.h"
 #include "io/sync.h"
+#include "io/tls_context.h"
 
 namespace bb::io::nbd {
 
@@ -19,9 +20,14 @@ struct ServerLimits {
   uint32_t requests_max = 256;                 // in flight on one connection
   uint64_t request_bytes_max = 64ull << 20;    // their data, on one connection
   uint64_t buffer_bytes_max = 512ull << 20;    // on all connections together
-  uint64_t handshake_ns_max = 15'000'000'000;  // from accept to transmission
+  uint64_t handshake_ns_max = 15'000'000'000;  // from accept to transmission, TLS included
   uint64_t stall_ns_max = 120'000'000'000;     // in the middle of a write, or not reading
   uint64_t drain_ns_max = 10'000'000'000;      // replies still unsent when stopping
+};
+
+struct ServerTls {
+  TlsPolicy policy = TlsPolicy::kOff;
+  std::shared_ptr<TlsContext> context;  // unless it is off
 };
 
 struct ConnectionCounters {
@@ -64,7 +70,7 @@ struct ExportOptions {
 // caller's; each must outlive its export.
 class Server {
  public:
-  explicit Server(Context context, ServerLimits limits = {});
+  explicit Server(Context context, ServerLimits limits = {}, ServerTls tls = {});
   ~Server();  // after stop()
 
   // ALREADY_EXISTS, INVALID_ARGUMENT (name). May be called while running.
@@ -84,6 +90,7 @@ class Server {
   friend class Connection;
 
   Task<void> accept_loop(Listener* listener);
+  bool make_room();
   Task<void> serve(Connection* connection);
   Task<void> take_over(Connection* connection);
   std::vector<ExportInfo> offered() const;
@@ -98,6 +105,7 @@ class Server {
 
   Context context_;
   ServerLimits limits_;
+  ServerTls tls_;
   BufferPool pool_;
   bool pool_starved_ = false;
   std::list<std::unique_ptr<Export>> exports_;

@@ -9,18 +9,18 @@
 
 #include "io/nvme/reservation_store.h"
 #include "io/nvme/target_connection.h"
+#include "io/tls_policy.h"
 
 namespace bb::io::nvme {
-
-// Whether hosts may or must come by TLS 1.3, with a key of theirs in a subsystem's SecurityConfig.
-enum class TlsPolicy : uint8_t { kOff, kAllowed, kRequired };
 
 struct TargetOptions {
   std::vector<Address> listen;
   // "host:port" that the discovery log names; empty: the addresses we listen on.
   std::vector<std::string> advertise;
   DigestPolicy digests = DigestPolicy::kAllow;
-  TlsPolicy tls = TlsPolicy::kOff;  // kAllowed: plain hosts too, where no keys are given out
+  // By TLS 1.3, with a host's key in the SecurityConfig of a subsystem; kAllowed: plain hosts too,
+  // where no keys are given out.
+  TlsPolicy tls = TlsPolicy::kOff;
   TargetLimits limits;
 };
 

@@ -64,9 +64,12 @@ TEST(NbdClientHandshake, AgreesWithOurServer) {
        {.export_name = "one", .extended = false, .structured = false},
        TlsPolicy::kOff,
        Framing::kSimple},
-      {"TLS", {.export_name = "one", .tls = true}, TlsPolicy::kAllowed, Framing::kExtended},
+      {"TLS",
+       {.export_name = "one", .tls = TlsPolicy::kRequired},
+       TlsPolicy::kAllowed,
+       Framing::kExtended},
       {"TLS, required",
-       {.export_name = "one", .tls = true},
+       {.export_name = "one", .tls = TlsPolicy::kRequired},
        TlsPolicy::kRequired,
        Framing::kExtended},
   };
@@ -98,7 +101,7 @@ TEST(NbdClientHandshake, SaysWhyItFailed) {
   const Case cases[] = {
       {"no such export", {.export_name = "none"}, TlsPolicy::kOff, Code::k_not_found, "none"},
       {"TLS is wanted",
-       {.export_name = "one", .tls = true},
+       {.export_name = "one", .tls = TlsPolicy::kRequired},
        TlsPolicy::kOff,
        Code::k_not_supported,
        "refuses TLS"},
@@ -216,7 +219,7 @@ TEST(NbdClientHandshake, TheServersWordsAreMadeHarmless) {
 }
 
 TEST(NbdClientHandshake, NothingButTheQuestionGoesInTheClear) {
-  ClientHandshake client({.export_name = "secret", .tls = true});
+  ClientHandshake client({.export_name = "secret", .tls = TlsPolicy::kRequired});
   Out out;
   client.feed(Said().reply(Option::kStartTls, 1).bytes, out);
   EXPECT_EQ(client.state(), State::kStartTls);
