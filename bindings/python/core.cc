@@ -225,10 +225,11 @@ auto without_gil(Make make) {
 class PyDiscovery {
  public:
   PyDiscovery(PyRuntime& runtime, const std::string& address, const std::string& host,
-              py::object changed)
+              const std::string& psk, py::object changed)
       : changed_(std::move(changed)) {
+    bb::DiscoveryOptions options{host, psk};
     py::gil_scoped_release released;
-    runtime.with([&](bb::Runtime& in) { watch_.emplace(in, address, on_changed, this, host); });
+    runtime.with([&](bb::Runtime& in) { watch_.emplace(in, address, on_changed, this, options); });
   }
   ~PyDiscovery() { close(); }
   void close() {
@@ -323,6 +324,43 @@ bb_export_tls tls_of(const std::string& text) {
   throw bb::Error(BB_INVALID_ARGUMENT, "tls=\"" + text + "\" is none of off, allowed, required");
 }
 
+bb_export_kind kind_of(const std::string& text) {
+  if (text == "nvme-tcp") return BB_EXPORT_NVME_TCP;
+  if (text == "nbd") return BB_EXPORT_NBD;
+  if (text == "ublk") return BB_EXPORT_UBLK;
+  throw bb::Error(BB_INVALID_ARGUMENT, "\"" + text + "\" is none of nvme-tcp, nbd, ublk");
+}
+
+void bind_export(py::module_& m) {
+  using bb::ExportOptions;
+  py::class_<bb::HostSecret>(m, "HostSecret")
+      .def(py::init([](const std::string& host_nqn, const std::string& secret,
+                       const std::string& psk) { return bb::HostSecret{host_nqn, secret, psk}; }));
+  py::class_<ExportOptions>(m, "ExportOptions")
+      .def(py::init<>())
+      .def_readwrite("name", &ExportOptions::name)
+      .def_property("tls", nullptr,
+                    [](ExportOptions& self, const std::string& text) { self.tls = tls_of(text); })
+      .def_readwrite("allowed_hosts", &ExportOptions::allowed_hosts)
+      .def_readwrite("host_secrets", &ExportOptions::host_secrets)
+      .def_readwrite("ctrl_secret", &ExportOptions::ctrl_secret_file)
+      .def_readwrite("read_only", &ExportOptions::nbd_read_only)
+      .def_readwrite("exclusive", &ExportOptions::nbd_exclusive)
+      .def_readwrite("tls_certificate", &ExportOptions::nbd_tls_certificate_file)
+      .def_readwrite("tls_key", &ExportOptions::nbd_tls_key_file)
+      .def_readwrite("tls_ca", &ExportOptions::nbd_tls_ca_file);
+  py::class_<PyExport>(m, "Export")
+      .def(py::init([](const PyIo& io, const std::string& kind, const std::string& listen,
+                       const ExportOptions& options) {
+        bb_export_kind number = kind_of(kind);
+        py::gil_scoped_release released;
+        Calls::Guard open(io.calls);
+        return std::make_unique<PyExport>(bb::Export(io.view, number, listen, options));
+      }))
+      .def("uri", guarded(&bb::Export::uri))
+      .def("close", &PyExport::close);
+}
+
 void bind_array(py::module_& m) {
   auto open_array = [](PyRuntime& runtime, const std::vector<PyDevice*>& members,
                        const std::string& name, const std::string& store, bool assume_clean,
@@ -369,32 +407,9 @@ void bind_objects(py::module_& m) {
       }))
       .def("io", &PyDevice::io, py::keep_alive<0, 1>())
       .def("close", &PyDevice::close);
-  py::class_<PyExport>(m, "Export")
-      .def(py::init([](const PyIo& io, const std::string& kind, const std::string& listen,
-                       const std::string& name, const std::vector<std::string>& hosts,
-                       bool read_only, bool exclusive, const std::string& tls,
-                       const std::string& certificate, const std::string& key,
-                       const std::string& ca) {
-        bb::NbdExportOptions nbd{.read_only = read_only,
-                                 .exclusive = exclusive,
-                                 .tls = tls_of(tls),
-                                 .tls_certificate_file = certificate,
-                                 .tls_key_file = key,
-                                 .tls_ca_file = ca};
-        if (kind != "nvme-tcp" && kind != "nbd" && kind != "ublk") {
-          throw bb::Error(BB_INVALID_ARGUMENT, "\"" + kind + "\" is none of nvme-tcp, nbd, ublk");
-        }
-        bb_export_kind number = kind == "nbd"    ? BB_EXPORT_NBD
-                                : kind == "ublk" ? BB_EXPORT_UBLK
-                                                 : BB_EXPORT_NVME_TCP;
-        py::gil_scoped_release released;
-        Calls::Guard open(io.calls);
-        return std::make_unique<PyExport>(bb::Export(io.view, number, listen, name, hosts, nbd));
-      }))
-      .def("uri", guarded(&bb::Export::uri))
-      .def("close", &PyExport::close);
   py::class_<PyDiscovery>(m, "Discovery")
-      .def(py::init<PyRuntime&, const std::string&, const std::string&, py::object>())
+      .def(py::init<PyRuntime&, const std::string&, const std::string&, const std::string&,
+                    py::object>())
       .def("close", &PyDiscovery::close);
   py::class_<PyDiskNode>(m, "DiskNode")
       .def(py::init([](PyRuntime& runtime, const std::string& path) {
@@ -413,6 +428,7 @@ PYBIND11_MODULE(_core, m) {
   bind_errors(m);
   bind_io(m);
   bind_objects(m);
+  bind_export(m);
   bind_array(m);
   m.def("local_drives_json", [] { return without_gil([] { return bb::local_drives_json(); }); });
   m.def("version", [] { return std::string(bb_version()); });

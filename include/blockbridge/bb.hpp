@@ -30,6 +30,10 @@ inline void check(int code) {
   if (code != BB_OK) throw Error(code, bb_last_error());
 }
 
+inline const char* text_or_null(const std::string& text) {
+  return text.empty() ? nullptr : text.c_str();
+}
+
 // What the objects below share: own one handle, movable. close() tells what went wrong; the
 // destructor closes too, but has nobody to tell.
 template <typename Handle>
@@ -172,36 +176,53 @@ class Array : public Owner<bb_array> {
   }
 };
 
-// What only NBD knows; see bb_export_options.
-struct NbdExportOptions {
-  bool read_only = false;
-  bool exclusive = false;
+// See bb_host_secret.
+struct HostSecret {
+  std::string host_nqn;
+  std::string dhchap_secret_file;
+  std::string tls_psk_file;
+};
+
+// See bb_export_options.
+struct ExportOptions {
+  std::string name;
   bb_export_tls tls = BB_EXPORT_TLS_OFF;
-  std::string tls_certificate_file;
-  std::string tls_key_file;
-  std::string tls_ca_file;
+  std::vector<std::string> allowed_hosts;
+  std::vector<HostSecret> host_secrets;
+  std::string ctrl_secret_file;
+  bool nbd_read_only = false;
+  bool nbd_exclusive = false;
+  std::string nbd_tls_certificate_file;
+  std::string nbd_tls_key_file;
+  std::string nbd_tls_ca_file;
 };
 
 class Export : public Owner<bb_export> {
  public:
   Export(DeviceView device, bb_export_kind kind, const std::string& listen,
-         const std::string& name = "", const std::vector<std::string>& allowed_hosts = {},
-         const NbdExportOptions& nbd = {}) {
+         const ExportOptions& given = {}) {
     std::vector<const char*> hosts;
-    for (const std::string& host : allowed_hosts) hosts.push_back(host.c_str());
+    for (const std::string& host : given.allowed_hosts) hosts.push_back(host.c_str());
+    std::vector<bb_host_secret> secrets;
+    for (const HostSecret& one : given.host_secrets) {
+      secrets.push_back({one.host_nqn.c_str(), text_or_null(one.dhchap_secret_file),
+                         text_or_null(one.tls_psk_file)});
+    }
     bb_export_options options = BB_EXPORT_OPTIONS_INIT;
     options.kind = kind;
     options.listen = listen.c_str();
-    options.name = name.empty() ? nullptr : name.c_str();
+    options.name = text_or_null(given.name);
+    options.tls = given.tls;
     options.allowed_hosts = hosts.data();
     options.allowed_host_count = hosts.size();
-    options.nbd_read_only = nbd.read_only ? 1 : 0;
-    options.nbd_exclusive = nbd.exclusive ? 1 : 0;
-    options.tls = nbd.tls;
-    auto text = [](const std::string& s) { return s.empty() ? nullptr : s.c_str(); };
-    options.nbd_tls_certificate_file = text(nbd.tls_certificate_file);
-    options.nbd_tls_key_file = text(nbd.tls_key_file);
-    options.nbd_tls_ca_file = text(nbd.tls_ca_file);
+    options.host_secrets = secrets.data();
+    options.host_secret_count = secrets.size();
+    options.ctrl_secret_file = text_or_null(given.ctrl_secret_file);
+    options.nbd_read_only = given.nbd_read_only ? 1 : 0;
+    options.nbd_exclusive = given.nbd_exclusive ? 1 : 0;
+    options.nbd_tls_certificate_file = text_or_null(given.nbd_tls_certificate_file);
+    options.nbd_tls_key_file = text_or_null(given.nbd_tls_key_file);
+    options.nbd_tls_ca_file = text_or_null(given.nbd_tls_ca_file);
     check(bb_export_start(device.handle(), &options, &handle_));
   }
   Export(Export&&) noexcept = default;
@@ -211,12 +232,21 @@ class Export : public Owner<bb_export> {
   std::string uri() const { return bb_export_uri(handle_); }
 };
 
+// See bb_discovery_options.
+struct DiscoveryOptions {
+  std::string host_nqn;
+  std::string tls_psk_file;
+};
+
 class Discovery : public Owner<bb_discovery> {
  public:
   Discovery(const Runtime& runtime, const std::string& address, bb_discovery_changed changed,
-            void* arg, const std::string& host_nqn = "") {
-    const char* host = host_nqn.empty() ? nullptr : host_nqn.c_str();
-    check(bb_discovery_start(runtime.get(), address.c_str(), host, changed, arg, &handle_));
+            void* arg, const DiscoveryOptions& given = {}) {
+    bb_discovery_options options = BB_DISCOVERY_OPTIONS_INIT;
+    options.address = address.c_str();
+    options.host_nqn = text_or_null(given.host_nqn);
+    options.tls_psk_file = text_or_null(given.tls_psk_file);
+    check(bb_discovery_start(runtime.get(), &options, changed, arg, &handle_));
   }
   Discovery(Discovery&&) noexcept = default;
   ~Discovery() { bb_discovery_close(&handle_); }

@@ -282,9 +282,18 @@ typedef enum bb_export_kind {
 
 typedef enum bb_export_tls {
   BB_EXPORT_TLS_OFF = 0,
-  BB_EXPORT_TLS_ALLOWED = 1, /* clients may ask for it */
+  BB_EXPORT_TLS_ALLOWED = 1, /* NBD: clients may ask for it; NVMe/TCP: the discovery service
+                                answers in the clear, too */
   BB_EXPORT_TLS_REQUIRED = 2 /* nothing else is answered */
 } bb_export_tls;
+
+/* What an NVMe/TCP host proves that it knows. The files hold one secret each, as nvme-cli prints
+ * it, and only their owner may read them (mode 0600). Will not grow. */
+typedef struct bb_host_secret {
+  const char* host_nqn;
+  const char* dhchap_secret_file; /* DH-HMAC-CHAP ("DHHC-1:..."), or NULL */
+  const char* tls_psk_file;       /* key for TLS 1.3 ("NVMeTLSkey-1:..."), or NULL */
+} bb_host_secret;
 
 typedef struct bb_export_options {
   uint32_t struct_size;
@@ -298,17 +307,24 @@ typedef struct bb_export_options {
   uint32_t nbd_read_only; /* NBD: 1 = clients may not write, whatever the device allows */
   uint32_t nbd_exclusive; /* NBD: 1 = one connection at a time: a new one ends the one before it and
                              is served once nothing that was asked on that can happen any more */
-  uint32_t tls;           /* bb_export_tls; NBD: TLS 1.3 with the certificates that follow */
+  uint32_t tls;           /* bb_export_tls: TLS 1.3, NBD with the certificates that follow, NVMe/TCP
+                             with the tls_psk_file of each host */
   const char* nbd_tls_certificate_file; /* PEM, with its chain */
   const char* nbd_tls_key_file;         /* PEM; only its owner may read it (mode 0600) */
   const char* nbd_tls_ca_file;          /* PEM, or NULL; with it clients must show a certificate */
+  const bb_host_secret* host_secrets; /* NVMe/TCP: once one host has a secret (a key) hosts without
+                                         one are refused */
+  size_t host_secret_count;
+  const char* ctrl_secret_file; /* NVMe/TCP: DH-HMAC-CHAP secret that proves us to hosts that ask,
+                                   or NULL; mode 0600 */
 } bb_export_options;
 #define BB_EXPORT_OPTIONS_INIT \
-  {sizeof(bb_export_options), 0, NULL, NULL, NULL, 0, 0, 0, 0, NULL, NULL, NULL}
+  {sizeof(bb_export_options), 0, NULL, NULL, NULL, 0, 0, 0, 0, NULL, NULL, NULL, NULL, 0, NULL}
 
 /* Offers `device` on the network; it is borrowed until bb_export_close(). Errors:
- * BB_ALREADY_EXISTS (port in use), BB_INVALID_ARGUMENT, BB_NOT_FOUND (a file), BB_PERMISSION_DENIED
- * (the port; a file; a key that others may read). Files are read before it returns. Since 0.1.
+ * BB_ALREADY_EXISTS (port in use), BB_INVALID_ARGUMENT, BB_CORRUPT (a secret whose checksum is
+ * wrong), BB_NOT_FOUND (a file), BB_PERMISSION_DENIED (the port; a file; a secret that others may
+ * read). Files are read before it returns, on the caller's thread. Since 0.1.
  *
  * BB_EXPORT_UBLK makes a block device. When the process dies, I/O of whoever uses it waits; an
  * export with the same number and name takes it over and the I/O goes on. The runtime's thread
@@ -334,11 +350,21 @@ typedef struct bb_discovery bb_discovery;
  * borrowed for the call: [{nqn, address, uri}]; the uri opens by bb_device_open(). */
 typedef void (*bb_discovery_changed)(void* arg, const char* json);
 
-/* Keeps a connection to the discovery service at `address` ("host:port", 8009 without a port) and
- * follows its referrals. A connection that cannot be made, or is lost, is made anew with
- * back-off, without an end. host_nqn: who asks; NULL makes a name up. Errors: BB_INVALID_ARGUMENT.
- * Since 0.1. */
-BB_API int bb_discovery_start(bb_runtime* runtime, const char* address, const char* host_nqn,
+typedef struct bb_discovery_options {
+  uint32_t struct_size;
+  const char* address;      /* of the service, "host:port"; port 8009 unless given */
+  const char* host_nqn;     /* who asks; NULL makes a name up */
+  const char* tls_psk_file; /* NULL: in the clear. Else the service, and those that it refers to,
+                               are asked by TLS 1.3 with this host's key ("NVMeTLSkey-1:...", mode
+                               0600), or not at all; needs host_nqn */
+} bb_discovery_options;
+#define BB_DISCOVERY_OPTIONS_INIT {sizeof(bb_discovery_options), NULL, NULL, NULL}
+
+/* Keeps a connection to a discovery service and follows its referrals. A connection that cannot be
+ * made, or is lost, is made anew with back-off, without an end. The key is read before this
+ * returns. Errors: BB_INVALID_ARGUMENT; of the key BB_NOT_FOUND, BB_PERMISSION_DENIED and
+ * BB_CORRUPT. Since 0.1. */
+BB_API int bb_discovery_start(bb_runtime* runtime, const bb_discovery_options* options,
                               bb_discovery_changed changed, void* arg, bb_discovery** out);
 
 /* Nothing is told any more once this has returned; never from within the callback. Since 0.1. */

@@ -3,6 +3,7 @@
 #include "base/uri.h"
 #include "capi/handle.h"
 #include "io/nvme/discover.h"
+#include "io/nvme/host_security.h"
 
 using bb::Code;
 using bb::Status;
@@ -54,38 +55,53 @@ Task<Status> stop(bb_discovery* discovery) {
   co_return Status();
 }
 
-bb::Result<DiscoveryOptions> options_of(const char* address, const char* host_nqn) {
+// Reads the key, on the caller's thread.
+bb::Result<DiscoveryOptions> options_of(const bb_discovery_options& given) {
   DiscoveryOptions options;
-  BB_ASSIGN(bb::HostPort at, bb::HostPort::parse(address));
+  BB_ASSIGN(bb::HostPort at, bb::HostPort::parse(given.address));
   if (at.host.empty()) {
-    return bb::error(Code::k_invalid_argument, "bb_discovery_start: \"{}\" names no host", address);
+    return bb::error(Code::k_invalid_argument, "bb_discovery_start: \"{}\" names no host",
+                     given.address);
   }
   if (at.port == 0) at.port = kDiscoveryPort;
   options.addresses = {at.to_string()};
   options.digests = {.header = true, .data = true};
-  if (host_nqn != nullptr) {
-    options.host.host_nqn = host_nqn;
+  if (given.host_nqn != nullptr) {
+    options.host.host_nqn = given.host_nqn;
     BB_TRY(bb::io::nvme::check_nqn(options.host.host_nqn).with_context("bb_discovery_start"));
+  }
+  if (given.tls_psk_file != nullptr) {
+    if (given.host_nqn == nullptr) {
+      return bb::error(Code::k_invalid_argument,
+                       "bb_discovery_start: tls_psk_file is a host's: host_nqn is NULL");
+    }
+    auto security = std::make_shared<bb::io::nvme::HostSecurity>();
+    BB_ASSIGN(security->psk, bb::io::nvme::load_psk(given.tls_psk_file));
+    options.security = std::move(security);
   }
   return options;
 }
 
 }  // namespace
 
-int bb_discovery_start(bb_runtime* runtime, const char* address, const char* host_nqn,
+int bb_discovery_start(bb_runtime* runtime, const bb_discovery_options* options,
                        bb_discovery_changed changed, void* arg, bb_discovery** out) {
   if (out == nullptr) return capi::invalid("bb_discovery_start: out is NULL");
   *out = nullptr;
-  if (runtime == nullptr || address == nullptr || changed == nullptr) {
+  if (runtime == nullptr || options == nullptr || changed == nullptr) {
     return capi::invalid("bb_discovery_start: an argument is NULL");
   }
-  auto options = options_of(address, host_nqn);
-  if (!options.ok()) return capi::code_of(options.status());
+  bb_discovery_options given = BB_DISCOVERY_OPTIONS_INIT;
+  Status status = capi::take_options("bb_discovery_start", options, &given);
+  if (!status.ok()) return capi::code_of(status);
+  if (given.address == nullptr) return capi::invalid("bb_discovery_start: address is NULL");
+  auto wanted = options_of(given);
+  if (!wanted.ok()) return capi::code_of(wanted.status());
   auto handle = std::make_unique<bb_discovery>();
   handle->runtime = runtime;
   handle->changed = changed;
   handle->arg = arg;
-  Status status = capi::call(runtime, [&] { return start(handle.get(), std::move(*options)); });
+  status = capi::call(runtime, [&] { return start(handle.get(), std::move(*wanted)); });
   if (!status.ok()) return capi::code_of(status);
   runtime->children.fetch_add(1);
   *out = handle.release();

@@ -125,6 +125,9 @@ int run(int argc, char** argv) {
       ->required();
   discover->add_flag("--watch", arguments.discover.watch, "go on, and list anew at every change");
   discover->add_option("--host-nqn", arguments.discover.host_nqn, "who asks");
+  discover->add_option("--tls-psk", arguments.discover.tls_psk,
+                       "FILE with the key of --host-nqn (NVMeTLSkey-1:..., mode 0600): asks by TLS "
+                       "or not at all");
   discover->add_flag("!--no-digest", arguments.discover.digests, "without digests");
   CLI::App* daemon = app.add_subcommand("daemon", "the daemon behind the socket");
   daemon->require_subcommand(0, 1);

@@ -6,6 +6,7 @@
 #include "common/output.h"
 #include "common/stop_signals.h"
 #include "io/nvme/discover.h"
+#include "io/nvme/host_security.h"
 #include "io/runtime.h"
 
 namespace bb::program {
@@ -36,6 +37,15 @@ io::Task<Status> follow(io::Context context, const char* program, const ControlO
                              ? "nqn.2026-11.io.blockbridge:host:" + wanted.host.host_id.to_string()
                              : options->host_nqn;
   BB_CO_TRY(io::nvme::check_nqn(wanted.host.host_nqn).with_context("--host-nqn"));
+  if (!options->tls_psk.empty()) {
+    if (options->host_nqn.empty()) {
+      co_return error(Code::k_invalid_argument, "--tls-psk is a host's key: give its --host-nqn");
+    }
+    auto psk = io::nvme::load_psk(options->tls_psk);
+    if (!psk.ok()) co_return psk.status().with_context("--tls-psk");
+    wanted.security =
+        std::make_shared<io::nvme::HostSecurity>(io::nvme::HostSecurity{.psk = std::move(*psk)});
+  }
   wanted.digests = {.header = options->digests, .data = options->digests};
   io::Event told(context.loop);
   io::nvme::DiscoveryWatch watch(

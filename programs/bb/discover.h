@@ -10,6 +10,7 @@ namespace bb::program {
 struct DiscoverOptions {
   std::string service;  // host:port of an NVMe/TCP discovery service
   std::string host_nqn;
+  std::string tls_psk;  // file with the host's key: by TLS or not at all
   bool digests = true;
   bool watch = false;  // goes on until SIGINT or SIGTERM, and tells every change
   uint64_t timeout_ms = 5000;

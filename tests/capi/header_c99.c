@@ -9,7 +9,9 @@ SIZE(bb_runtime_options, 16);
 SIZE(bb_device_info, 32);
 SIZE(bb_io, 568);
 SIZE(bb_array_options, 32);
-SIZE(bb_export_options, 80);
+SIZE(bb_export_options, 104);
+SIZE(bb_host_secret, 24);
+SIZE(bb_discovery_options, 32);
 
 int main(void) {
   bb_runtime_options options = BB_RUNTIME_OPTIONS_INIT;
@@ -17,8 +19,10 @@ int main(void) {
   bb_device_info info = BB_DEVICE_INFO_INIT;
   bb_array_options array = BB_ARRAY_OPTIONS_INIT;
   bb_export_options exported = BB_EXPORT_OPTIONS_INIT;
+  bb_discovery_options discovery = BB_DISCOVERY_OPTIONS_INIT;
   if (options.struct_size != 16 || io.struct_size != sizeof io || info.struct_size != sizeof info ||
-      array.struct_size != sizeof array || exported.struct_size != sizeof exported) {
+      array.struct_size != sizeof array || exported.struct_size != sizeof exported ||
+      discovery.struct_size != sizeof discovery) {
     return 1;
   }
   printf("libblockbridge %s\n", bb_version());

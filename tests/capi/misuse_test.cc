@@ -44,10 +44,22 @@ TEST_F(Misuse, NullArguments) {
                "bb_device_read: buffer is NULL");
   bb_discovery* discovery = nullptr;
   auto ignore = [](void* /*arg*/, const char* /*json*/) {};
-  EXPECT_FAILS(bb_discovery_start(runtime_, "h", nullptr, nullptr, nullptr, &discovery),
+  bb_discovery_options service = BB_DISCOVERY_OPTIONS_INIT;
+  EXPECT_FAILS(bb_discovery_start(runtime_, &service, nullptr, nullptr, &discovery),
                BB_INVALID_ARGUMENT, "bb_discovery_start: an argument is NULL");
-  EXPECT_FAILS(bb_discovery_start(runtime_, ":1", nullptr, ignore, nullptr, &discovery),
+  EXPECT_FAILS(bb_discovery_start(runtime_, &service, ignore, nullptr, &discovery),
+               BB_INVALID_ARGUMENT, "bb_discovery_start: address is NULL");
+  service.address = ":1";
+  EXPECT_FAILS(bb_discovery_start(runtime_, &service, ignore, nullptr, &discovery),
                BB_INVALID_ARGUMENT, "bb_discovery_start: \":1\" names no host");
+  service.address = "h";
+  service.tls_psk_file = "/none/psk";
+  EXPECT_FAILS(bb_discovery_start(runtime_, &service, ignore, nullptr, &discovery),
+               BB_INVALID_ARGUMENT,
+               "bb_discovery_start: tls_psk_file is a host's: host_nqn is NULL");
+  service.host_nqn = "nqn.2026-11.a:h";
+  EXPECT_FAILS(bb_discovery_start(runtime_, &service, ignore, nullptr, &discovery), BB_NOT_FOUND,
+               "/none/psk: No such file or directory");
   EXPECT_FAILS(bb_device_get_paths(device_, nullptr), BB_INVALID_ARGUMENT,
                "bb_device_get_paths: an argument is NULL");
   EXPECT_FAILS(bb_device_get_info(device_, nullptr), BB_INVALID_ARGUMENT,
@@ -262,6 +274,40 @@ TEST_F(Misuse, WrongExports) {
   options.tls = BB_EXPORT_TLS_OFF;
   EXPECT_FAILS(bb_export_start(device_, &options, &exported), BB_INVALID_ARGUMENT,
                "bb_export_start: certificates, but tls is off");
+}
+
+TEST_F(Misuse, WrongSecretsOfExports) {
+  bb_export* exported = nullptr;
+  bb_export_options options = BB_EXPORT_OPTIONS_INIT;
+  options.listen = "127.0.0.1:0";
+  auto fails = [&](const char* text, bb_code code = BB_INVALID_ARGUMENT) {
+    EXPECT_FAILS(bb_export_start(device_, &options, &exported), code, text);
+  };
+  options.host_secret_count = 1;
+  fails("bb_export_start: options.host_secrets is NULL");
+  bb_host_secret secrets[2] = {{nullptr, nullptr, nullptr}, {nullptr, nullptr, nullptr}};
+  options.host_secrets = secrets;
+  fails("bb_export_start: a host secret's host_nqn: an NQN of 0 bytes, allowed are 1 to 223");
+  secrets[0].host_nqn = "nqn.2026-11.a:h";
+  fails(
+      "bb_export_start: host nqn.2026-11.a:h: neither dhchap_secret_file nor tls_psk_file is "
+      "given");
+  secrets[0].tls_psk_file = "/none/psk";
+  fails("/none/psk: No such file or directory", BB_NOT_FOUND);
+  options.host_secret_count = 0;
+  options.tls = BB_EXPORT_TLS_REQUIRED;
+  fails("bb_export_start: tls and the tls_psk_file of a host go together");
+  options.tls = BB_EXPORT_TLS_OFF;
+  options.ctrl_secret_file = "/none/secret";
+  fails("bb_export_start: ctrl_secret_file: no host has a dhchap_secret_file");
+  options.kind = BB_EXPORT_NBD;
+  fails(
+      "bb_export_start: NBD knows no host names: allowed_hosts, host_secrets and ctrl_secret_file "
+      "are for NVMe/TCP");
+  options.kind = BB_EXPORT_UBLK;
+  options.ctrl_secret_file = nullptr;
+  options.tls = BB_EXPORT_TLS_ALLOWED;
+  fails("bb_export_start: tls is for NVMe/TCP and NBD");
 }
 
 TEST_F(Misuse, WrongExtents) {

@@ -12,6 +12,7 @@ import pathlib
 import socket
 import subprocess
 import sys
+import threading
 
 import runner
 from daemon import Daemon, running
@@ -214,6 +215,54 @@ def test_secrets_and_tls_together(folder):
     assert "by TLS" in errors, errors
     for text in keys.values():
         assert text.split(":")[2][:16] not in output + errors, "a secret is in the log"
+
+
+def test_exports_of_the_library(folder):
+    """The same from within a process: what bb-serve does goes by way of Python, too."""
+    texts = {"psk": new_psk(), "host": new_secret(), "ctrl": new_secret(), "wrong": new_secret(),
+             "psk2": new_psk()}  # fmt: skip
+    files = {name: keep(folder, name, text) for name, text in texts.items()}
+    with bb.Runtime() as runtime, runtime.open("mem:8M") as device:
+        secrets = {"host_secrets": {HOST: files["host"]}, "ctrl_secret": files["ctrl"]}
+        with device.export("nvme-tcp", "127.0.0.1:0", NQN, **secrets) as exported:
+            address = exported.uri.split("/")[2]
+            right = f"dhchap_secret_file={files['host']}"
+            use(address, f"{right}&dhchap_ctrl_secret_file={files['ctrl']}&queues=2")
+            refused(address, "", "give a dhchap_secret_file")
+            refused(address, f"dhchap_secret_file={files['wrong']}", "the controller refuses us")
+            refused(address, f"{right}&dhchap_ctrl_secret_file={files['wrong']}",
+                    "the controller has another secret")  # fmt: skip
+        tls = {"tls": "required", "host_psks": {HOST: files["psk"]}}
+        with device.export("nvme-tcp", "127.0.0.1:0", NQN, **tls) as exported:
+            address = exported.uri.split("/")[2]
+            use(address, f"tls_psk_file={files['psk']}")
+            refused(address, f"tls_psk_file={files['psk2']}", "TLS: ")
+            assert in_the_clear(address) == b""
+            discover(address, files)
+        files["psk"].chmod(0o640)
+        try:
+            device.export("nvme-tcp", "127.0.0.1:0", NQN, **tls)
+            raise RuntimeError("it took a key that others may read")
+        except bb.PermissionDeniedError as problem:
+            assert "others than its owner may read" in problem.text, problem.text
+
+
+def discover(address, files):
+    """A discovery service that answers by TLS only: with the right key, wrong ones."""
+    told = threading.Event()
+    with bb.Runtime() as other:
+        with bb.Discovery(other, address, lambda rows: told.set(), HOST, files["psk"]):
+            assert told.wait(20), "no answer by TLS"
+    program = OPTIONS.build / "programs" / "bb" / "bb"
+    command = [program, "target", "discover", address, "-o", "json"]
+    host = ["--host-nqn", HOST]
+    for words, expected in (([*host, "--tls-psk", files["psk"]], NQN),
+                            ([*host, "--tls-psk", files["psk2"]], "TLS: "),
+                            (["--tls-psk", files["psk"]], "give its --host-nqn")):  # fmt: skip
+        done = subprocess.run([*command, *words], capture_output=True, text=True, timeout=30,
+                              check=False)  # fmt: skip
+        assert (done.returncode == 0) == (expected == NQN), done
+        assert expected in done.stdout + done.stderr, done
 
 
 def test_files_that_others_may_read_are_refused(folder):

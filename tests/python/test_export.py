@@ -118,7 +118,8 @@ def test_nbd_by_tls(runtime, tmp_path):
     server = {"tls": "required", "tls_certificate": files / "server-cert.pem",
               "tls_key": files / "server-key.pem", "tls_ca": files / "ca-cert.pem"}  # fmt: skip
     client = (f"tls=required&tls_ca={files}/ca-cert.pem"
-              f"&tls_certificate={files}/client-cert.pem&tls_key={files}/client-key.pem")  # fmt: skip
+              f"&tls_certificate={files}/client-cert.pem"
+              f"&tls_key={files}/client-key.pem")  # fmt: skip
     with bb.Runtime() as other, runtime.open("mem:1M") as device:
         with device.export("nbd", "127.0.0.1:0", "d", **server) as exported:
             with other.open(f"{exported.uri}?{client}") as remote:
@@ -133,5 +134,5 @@ def test_nbd_by_tls(runtime, tmp_path):
             device.export("nbd", "127.0.0.1:0", "d", **server)
         with pytest.raises(bb.InvalidArgumentError, match="none of off, allowed, required"):
             device.export("nbd", "127.0.0.1:0", "d", tls="maybe")
-        with pytest.raises(bb.InvalidArgumentError, match="tls is for NBD"):
+        with pytest.raises(bb.InvalidArgumentError, match="tls and the tls_psk_file"):
             device.export("nvme-tcp", "127.0.0.1:0", tls="required")

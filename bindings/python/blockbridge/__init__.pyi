@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from os import PathLike
 from types import TracebackType
 from typing import Any, TypeVar
@@ -63,7 +63,10 @@ class _DoesIo:
                allowed_hosts: Sequence[str] = (), read_only: bool = False,
                exclusive: bool = False, tls: Literal["off", "allowed", "required"] = "off",
                tls_certificate: str | PathLike[str] = "", tls_key: str | PathLike[str] = "",
-               tls_ca: str | PathLike[str] = "") -> Export: ...
+               tls_ca: str | PathLike[str] = "",
+               host_secrets: Mapping[str, str | PathLike[str]] | None = None,
+               host_psks: Mapping[str, str | PathLike[str]] | None = None,
+               ctrl_secret: str | PathLike[str] = "") -> Export: ...
 
 class Runtime(_Closes):
     def __init__(
@@ -95,13 +98,17 @@ class Export(_Closes):
                  name: str = "", allowed_hosts: Sequence[str] = (), read_only: bool = False,
                  exclusive: bool = False, tls: Literal["off", "allowed", "required"] = "off",
                  tls_certificate: str | PathLike[str] = "", tls_key: str | PathLike[str] = "",
-                 tls_ca: str | PathLike[str] = "") -> None: ...
+                 tls_ca: str | PathLike[str] = "",
+                 host_secrets: Mapping[str, str | PathLike[str]] | None = None,
+                 host_psks: Mapping[str, str | PathLike[str]] | None = None,
+                 ctrl_secret: str | PathLike[str] = "") -> None: ...
     @property
     def uri(self) -> str: ...
 
 class Discovery(_Closes):
     def __init__(self, runtime: Runtime, address: str,
-                 changed: Callable[[list[dict[str, str]]], None], host_nqn: str = "") -> None: ...
+                 changed: Callable[[list[dict[str, str]]], None], host_nqn: str = "",
+                 tls_psk: str | PathLike[str] = "") -> None: ...
 
 class DiskNode(_Closes):
     def __init__(self, runtime: Runtime, config_path: str | PathLike[str]) -> None: ...

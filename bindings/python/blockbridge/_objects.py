@@ -164,9 +164,9 @@ class Device(_DoesIo, _Closes):
         latency_ns, connects, failures, detail."""
         return json.loads(self._io().paths_json())
 
-    def export(self, kind, listen, name="", allowed_hosts=(), **nbd):
+    def export(self, kind, listen, name="", allowed_hosts=(), **more):
         """Offers the device on the network; see Export."""
-        return Export(self, kind, listen, name, allowed_hosts, **nbd)
+        return Export(self, kind, listen, name, allowed_hosts, **more)
 
 
 class Array(_DoesIo, _Closes):
@@ -207,8 +207,8 @@ class Array(_DoesIo, _Closes):
         """Waits until nothing is left to copy; TimedOutError after `timeout` seconds."""
         self._handle.wait_clean(int(timeout * 1000))
 
-    def export(self, kind, listen, name="", allowed_hosts=(), **nbd):
-        return Export(self, kind, listen, name, allowed_hosts, **nbd)
+    def export(self, kind, listen, name="", allowed_hosts=(), **more):
+        return Export(self, kind, listen, name, allowed_hosts, **more)
 
 
 class Export(_Closes):
@@ -216,17 +216,28 @@ class Export(_Closes):
 
     Kind "ublk" makes a block device of this machine: listen "3" for /dev/ublkb3, or "any".
 
-    For NBD, read_only refuses writes; exclusive serves one connection at a time, a new one ends
-    the one before it; tls is "off", "allowed" or "required", with PEM files.
+    NVMe/TCP: host_secrets ({host NQN: file}, DH-HMAC-CHAP) and host_psks (likewise, keys for TLS,
+    which go with tls="required" or "allowed") say who may come and how he proves it; ctrl_secret is
+    the file of the secret that proves us. Secrets are read from files of mode 0600.
+
+    NBD: read_only refuses writes; exclusive serves one connection at a time, a new one ends the one
+    before it; tls is "off", "allowed" or "required", with PEM files.
     """
 
     def __init__(self, device, kind, listen, name="", allowed_hosts=(), read_only=False,
-                 exclusive=False, tls="off", tls_certificate="", tls_key="",
-                 tls_ca=""):  # fmt: skip
+                 exclusive=False, tls="off", tls_certificate="", tls_key="", tls_ca="",
+                 host_secrets=None, host_psks=None, ctrl_secret=""):  # fmt: skip
+        options = _core.ExportOptions()
+        options.name, options.allowed_hosts, options.tls = name, list(allowed_hosts), tls
+        options.host_secrets = [
+            _core.HostSecret(nqn, str(file), "") for nqn, file in (host_secrets or {}).items()
+        ] + [_core.HostSecret(nqn, "", str(file)) for nqn, file in (host_psks or {}).items()]
+        options.ctrl_secret = str(ctrl_secret)
+        options.read_only, options.exclusive = read_only, exclusive
+        options.tls_certificate, options.tls_key = str(tls_certificate), str(tls_key)
+        options.tls_ca = str(tls_ca)
         self._device = device
-        self._handle = _core.Export(device._io(), kind, listen, name, list(allowed_hosts),
-                                    read_only, exclusive, tls, str(tls_certificate), str(tls_key),
-                                    str(tls_ca))  # fmt: skip
+        self._handle = _core.Export(device._io(), kind, listen, options)
 
     @property
     def uri(self):
@@ -235,13 +246,15 @@ class Export(_Closes):
 
 class Discovery(_Closes):
     """What an NVMe/TCP discovery service names: `changed` gets a list of dicts (nqn, address, uri),
-    on the runtime's thread, first what there is and then at every change, until close()."""
+    on the runtime's thread, first what there is and then at every change, until close().
 
-    def __init__(self, runtime, address, changed, host_nqn=""):
+    With tls_psk, the file of the key that host_nqn has, it is asked by TLS or not at all.
+    """
+
+    def __init__(self, runtime, address, changed, host_nqn="", tls_psk=""):
         self._runtime = runtime
-        self._handle = _core.Discovery(
-            runtime._handle, address, host_nqn, lambda text: changed(json.loads(text))
-        )
+        self._handle = _core.Discovery(runtime._handle, address, host_nqn, str(tls_psk),
+                                       lambda text: changed(json.loads(text)))  # fmt: skip
 
 
 class DiskNode(_Closes):
