@@ -10,12 +10,22 @@
 
 #include "base/check.h"
 #include "io/secret_file.h"
+#include "io/tls_hello.h"
 
 namespace bb::io {
 namespace {
 
 constexpr const char* kSuite128 = "TLS_AES_128_GCM_SHA256";
 constexpr const char* kSuite256 = "TLS_AES_256_GCM_SHA384";
+constexpr std::array<unsigned char, 2> kId128 = {0x13, 0x01};
+constexpr std::array<unsigned char, 2> kId256 = {0x13, 0x02};
+
+const std::array<unsigned char, 2>& suite_id(const TlsPsk& psk) {
+  return psk.hash == Hash::kSha384 ? kId256 : kId128;
+}
+const char* suite_name(const TlsPsk& psk) {
+  return psk.hash == Hash::kSha384 ? kSuite256 : kSuite128;
+}
 
 const TlsOptions& options_of(SSL* ssl) {
   auto* context = static_cast<TlsContext*>(SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl)));
@@ -24,8 +34,7 @@ const TlsOptions& options_of(SSL* ssl) {
 
 // How OpenSSL wants a pre-shared key of TLS 1.3: as a session that never was.
 SSL_SESSION* session_of(SSL* ssl, const TlsPsk& psk) {
-  constexpr std::array<unsigned char, 2> kIds[] = {{0x13, 0x01}, {0x13, 0x02}};
-  const SSL_CIPHER* suite = SSL_CIPHER_find(ssl, kIds[psk.hash == Hash::kSha384 ? 1 : 0].data());
+  const SSL_CIPHER* suite = SSL_CIPHER_find(ssl, suite_id(psk).data());
   SSL_SESSION* session = SSL_SESSION_new();
   if (session == nullptr || suite == nullptr ||
       SSL_SESSION_set1_master_key(session, reinterpret_cast<const unsigned char*>(psk.key.data()),
@@ -62,6 +71,34 @@ int find_session(SSL* ssl, const unsigned char* identity, size_t length, SSL_SES
   auto* known = static_cast<std::string*>(SSL_get_app_data(ssl));
   if (known != nullptr) *known = psk->identity;
   return 1;
+}
+
+bool client_offers(SSL* ssl, const std::array<unsigned char, 2>& suite) {
+  const unsigned char* ids = nullptr;
+  size_t length = SSL_client_hello_get0_ciphers(ssl, &ids);
+  for (size_t at = 0; at + 1 < length; at += 2) {
+    if (ids[at] == suite[0] && ids[at + 1] == suite[1]) return true;
+  }
+  return false;
+}
+
+// OpenSSL settles the suite by the order of the lists before it looks for a key, and then takes no
+// key for another suite: who offers both suites and has a key for one of them would be refused. So
+// the suite of the first key that is known becomes the only one.
+int choose_suite(SSL* ssl, int* /*alert*/, void* /*argument*/) {
+  const unsigned char* data = nullptr;
+  size_t length = 0;
+  if (SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_psk, &data, &length) != 1) {
+    return SSL_CLIENT_HELLO_SUCCESS;
+  }
+  std::string_view extension(reinterpret_cast<const char*>(data), length);
+  for (std::string_view identity : offered_identities(as_bytes(extension))) {
+    auto psk = options_of(ssl).find_psk(identity);
+    if (!psk || !client_offers(ssl, suite_id(*psk))) continue;
+    bool chosen = SSL_set_ciphersuites(ssl, suite_name(*psk)) == 1;
+    return chosen ? SSL_CLIENT_HELLO_SUCCESS : SSL_CLIENT_HELLO_ERROR;
+  }
+  return SSL_CLIENT_HELLO_SUCCESS;
 }
 
 Status check(const TlsOptions& options) {
@@ -162,12 +199,15 @@ Status TlsContext::load() {
   SSL_CTX_set_mode(context_, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
                                  SSL_MODE_RELEASE_BUFFERS);
   std::string suites = fmt::format("{}:{}", kSuite128, kSuite256);
-  if (options_.psk) suites = options_.psk->hash == Hash::kSha384 ? kSuite256 : kSuite128;
+  if (options_.psk) suites = suite_name(*options_.psk);
   if (SSL_CTX_set_ciphersuites(context_, suites.c_str()) != 1) {
     return error(Code::k_internal, "TLS: {}: {}", suites, tls_complaint());
   }
   if (options_.psk) SSL_CTX_set_psk_use_session_callback(context_, use_session);
-  if (options_.find_psk) SSL_CTX_set_psk_find_session_callback(context_, find_session);
+  if (options_.find_psk) {
+    SSL_CTX_set_client_hello_cb(context_, choose_suite, nullptr);
+    SSL_CTX_set_psk_find_session_callback(context_, find_session);
+  }
   return load_files(context_, options_);
 }
 

@@ -113,11 +113,12 @@ def in_the_clear(address):
             return b""
 
 
-def s_client(address, identity, key, *more):
+def s_client(address, identity, key, *more, suites="TLS_AES_128_GCM_SHA256"):
     """An initialization of NVMe/TCP through OpenSSL's own client: what came back, what it said."""
     command = ["openssl", "s_client", "-connect", address, "-psk", key.hex(), "-quiet",
-               "-psk_identity", identity, "-no_ign_eof",
-               "-ciphersuites", "TLS_AES_128_GCM_SHA256", *more]  # fmt: skip
+               "-psk_identity", identity, "-no_ign_eof", *more]  # fmt: skip
+    if suites:
+        command += ["-ciphersuites", suites]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE) as client:  # fmt: skip
         try:
@@ -156,6 +157,12 @@ def test_openssl_as_the_host(folder):
         address = address_of(serve)
         got, said = s_client(address, identity, right, "-tls1_3")
         assert len(got) == IC_BYTES and got[0] == 1, f"no ICResp by TLS: {got!r} {said}"
+        # In OpenSSL's own order AES-256 comes first, for which the key is none.
+        for suites in (None, "TLS_AES_256_GCM_SHA384:TLS_AES_128_GCM_SHA256"):
+            got, said = s_client(address, identity, right, "-tls1_3", suites=suites)
+            assert len(got) == IC_BYTES and got[0] == 1, f"{suites}: {got!r} {said}"
+        got, said = s_client(address, identity, right, "-tls1_3", suites="TLS_AES_256_GCM_SHA384")
+        assert got == b"" and "alert" in said, f"a suite that the key is not for: {got!r} {said}"
         for name, secret, more in (
             (identity, os.urandom(32), ["-tls1_3"]),
             (identity.replace("alice", "mallory"), right, ["-tls1_3"]),
