@@ -21,8 +21,8 @@ Status lost(const std::string& peer, int number) {
 class SocketStream final : public Stream {
  public:
   SocketStream(Reactor& reactor, int fd, std::string peer)
-      : reactor_(reactor), fd_(fd), peer_(std::move(peer)), gate_(reactor) {}
-  ~SocketStream() override { reactor_.close(fd_); }
+      : reactor_(&reactor), fd_(fd), peer_(std::move(peer)), gate_(reactor) {}
+  ~SocketStream() override { reactor_->close(fd_); }
 
   void recv(StreamOp& op) override {
     Pending* pending = begin(op);
@@ -46,6 +46,12 @@ class SocketStream final : public Stream {
     nowhere.sa_family = AF_UNSPEC;
     (void)::connect(fd_, &nowhere, sizeof nowhere);
     ::shutdown(fd_, SHUT_RDWR);
+  }
+
+  bool move_to(Reactor& there) override {
+    reactor_ = &there;
+    gate_.move_to(there);
+    return true;
   }
 
   Task<void> close() override {
@@ -89,9 +95,9 @@ class SocketStream final : public Stream {
 
   void issue_recv(Pending& pending) {
     if (pending.op->iov_count == 1) {
-      reactor_.recv(pending, fd_, *pending.op->iov);
+      reactor_->recv(pending, fd_, *pending.op->iov);
     } else {
-      reactor_.recvmsg(pending, fd_, &pending.message);
+      reactor_->recvmsg(pending, fd_, &pending.message);
     }
   }
 
@@ -99,9 +105,9 @@ class SocketStream final : public Stream {
   // longer than it takes at once: then go_on_sending() does.
   void issue_send(Pending& pending) {
     if (pending.message.msg_iovlen == 1) {
-      reactor_.send(pending, fd_, *pending.message.msg_iov, MSG_NOSIGNAL | MSG_WAITALL);
+      reactor_->send(pending, fd_, *pending.message.msg_iov, MSG_NOSIGNAL | MSG_WAITALL);
     } else {
-      reactor_.sendmsg(pending, fd_, &pending.message, MSG_NOSIGNAL | MSG_WAITALL);
+      reactor_->sendmsg(pending, fd_, &pending.message, MSG_NOSIGNAL | MSG_WAITALL);
     }
   }
 
@@ -131,7 +137,7 @@ class SocketStream final : public Stream {
   }
 
   void completed(Pending& pending, int32_t result) {
-    if (result == -EINTR || result == -EAGAIN) return reactor_.submit(pending);
+    if (result == -EINTR || result == -EAGAIN) return reactor_->submit(pending);
     StreamOp& op = *pending.op;
     Result<size_t> length = static_cast<size_t>(result < 0 ? 0 : result);
     if (result < 0) {
@@ -147,7 +153,7 @@ class SocketStream final : public Stream {
     gate_.leave();  // last: whoever closes the stream waits for this
   }
 
-  Reactor& reactor_;
+  Reactor* reactor_;
   int fd_;
   std::string peer_;
   Gate gate_;

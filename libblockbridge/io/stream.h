@@ -13,6 +13,8 @@
 
 namespace bb::io {
 
+class Reactor;
+
 // Where to listen or connect: "127.0.0.1:4420", "[::1]:4420", ":4420", "unix:/run/x.sock".
 // In the simulator the host is a node's name.
 struct Address {
@@ -45,6 +47,12 @@ class Stream {
   // shutdown() that also drops what was sent and has not arrived, as far as that is possible: for
   // whoever gives up on an answer and must not have the question arrive later.
   virtual void abort() { shutdown(); }
+  // Between operations, and not from within a completion: leaves this loop for another's, on whose
+  // thread alone it is used from then on. False: this kind of stream stays.
+  virtual bool move_to(Reactor& there) {
+    (void)there;
+    return false;
+  }
   // Waits for pending ops (call shutdown first, or it waits for the peer), then frees the socket.
   virtual Task<void> close() = 0;
 

@@ -37,7 +37,7 @@ struct Event::TimedWait : WaitQueue::Waiter {
   bool await_ready() const { return event.set_; }
   void await_suspend(std::coroutine_handle<> caller) {
     handle = caller;
-    loop = &event.loop_;
+    loop = event.loop_;
     event.waiters_.push(*this);
     alarm.fire = [](Timer* timer) {
       TimedWait* wait = static_cast<Alarm*>(timer)->wait;
@@ -46,7 +46,7 @@ struct Event::TimedWait : WaitQueue::Waiter {
       wait->expired = true;
       Trampoline::run(wait->handle);
     };
-    event.loop_.arm(alarm, alarm.deadline_ns);
+    event.loop_->arm(alarm, alarm.deadline_ns);
   }
   bool await_resume() {
     if (loop != nullptr) loop->disarm(alarm);  // not event.loop_: the event may be gone by now
@@ -56,6 +56,11 @@ struct Event::TimedWait : WaitQueue::Waiter {
 
 Task<bool> Event::wait_until(uint64_t deadline_ns) {
   co_return co_await TimedWait(*this, deadline_ns);
+}
+
+void Event::move_to(Loop& there) {
+  BB_CHECK(waiters_.empty(), "an event is moved while somebody waits for it");
+  loop_ = &there;
 }
 
 void Semaphore::release(uint64_t permits) {
@@ -89,6 +94,11 @@ void Gate::leave() {
 Task<void> Gate::close() {
   closed_ = true;
   co_await empty_.wait();
+}
+
+void Gate::move_to(Loop& there) {
+  BB_CHECK(inside_ == 0, "a gate is moved with {} inside", inside_);
+  empty_.move_to(there);
 }
 
 void TaskGroup::spawn(Task<void> task) {

@@ -38,7 +38,7 @@ class WaitQueue {
 // Set once (or reset and set again); everyone who waits goes on.
 class Event {
  public:
-  explicit Event(Loop& loop) : loop_(loop) {}
+  explicit Event(Loop& loop) : loop_(&loop) {}
   void set();
   void reset() { set_ = false; }
   bool is_set() const { return set_; }
@@ -49,7 +49,7 @@ class Event {
     bool await_ready() const { return event.set_; }
     void await_suspend(std::coroutine_handle<> caller) {
       handle = caller;
-      loop = &event.loop_;
+      loop = event.loop_;
       event.waiters_.push(*this);
     }
     void await_resume() const {}
@@ -59,9 +59,11 @@ class Event {
   // True when set before the deadline.
   Task<bool> wait_until(uint64_t deadline_ns);
 
+  void move_to(Loop& there);  // while nobody waits
+
  private:
   struct TimedWait;
-  Loop& loop_;
+  Loop* loop_;
   WaitQueue waiters_;
   bool set_ = false;
 };
@@ -129,6 +131,7 @@ class Gate {
   bool closed() const { return closed_; }
   uint64_t inside() const { return inside_; }
   Task<void> close();
+  void move_to(Loop& there);  // while nobody is inside
 
  private:
   Event empty_;

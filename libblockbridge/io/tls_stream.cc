@@ -10,6 +10,7 @@
 
 #include "base/check.h"
 #include "base/units.h"
+#include "io/reactor.h"
 
 namespace bb::io {
 namespace {
@@ -74,7 +75,7 @@ struct TlsStream::Bio {
 
 TlsStream::TlsStream(Loop& loop, std::shared_ptr<TlsContext> context, std::unique_ptr<Stream> below,
                      ConstBytes received)
-    : loop_(loop),
+    : loop_(&loop),
       context_(std::move(context)),
       below_(std::move(below)),
       ssl_(context_->new_connection()),
@@ -127,12 +128,12 @@ Task<Status> TlsStream::handshake(uint64_t deadline_ns) {
   BB_CHECK(!established_ && broken_.ok(), "{}: a second handshake", peer());
   bool entered = gate_.enter();
   BB_CHECK(entered, "{}: a handshake while closing", peer());
-  loop_.arm(alarm_, deadline_ns);
+  loop_->arm(alarm_, deadline_ns);
   Status status = co_await shake_hands();
   if (!status.ok() && !alarm_.armed()) {
     status = error(Code::k_timed_out, "{}: no TLS handshake in time", peer());
   }
-  loop_.disarm(alarm_);
+  loop_->disarm(alarm_);
   if (status.ok()) status = check_peer();
   established_ = status.ok();
   if (!status.ok()) {
@@ -274,7 +275,7 @@ void TlsStream::end_receive(Result<size_t> result) {
   if (receiving_ == nullptr) return;
   received_.op = std::exchange(receiving_, nullptr);
   received_.result = std::move(result);
-  loop_.post(received_);
+  loop_->post(received_);
 }
 
 // Sending.
@@ -392,7 +393,7 @@ void TlsStream::end_send(Result<size_t> result) {
   if (sending_ == nullptr) return;
   sent_.op = std::exchange(sending_, nullptr);
   sent_.result = std::move(result);
-  loop_.post(sent_);
+  loop_->post(sent_);
 }
 
 // The end.
@@ -409,7 +410,7 @@ void TlsStream::shutdown() {
     down_ = true;
     return below_->shutdown();
   }
-  loop_.arm(alarm_, loop_.now_ns() + kGoodbyeNs);
+  loop_->arm(alarm_, loop_->now_ns() + kGoodbyeNs);
   (void)SSL_shutdown(ssl_);
   flush();
   if (!flush_.busy) say_goodbye();
@@ -417,7 +418,7 @@ void TlsStream::shutdown() {
 
 void TlsStream::say_goodbye() {
   if (flush_.busy || down_) return;
-  loop_.disarm(alarm_);
+  loop_->disarm(alarm_);
   down_ = true;
   below_->shutdown();
 }
@@ -425,14 +426,23 @@ void TlsStream::say_goodbye() {
 void TlsStream::abort() {
   stopping_ = true;
   down_ = true;
-  loop_.disarm(alarm_);
+  loop_->disarm(alarm_);
   below_->abort();
+}
+
+bool TlsStream::move_to(Reactor& there) {
+  bool busy = gate_.inside() > 0 || receive_.busy || flush_.busy || alarm_.armed();
+  BB_CHECK(established_ && !stopping_ && !busy, "{}: moved while in use", peer());
+  if (!below_->move_to(there)) return false;
+  loop_ = &there;
+  gate_.move_to(there);
+  return true;
 }
 
 Task<void> TlsStream::close() {
   shutdown();
   co_await gate_.close();
-  loop_.disarm(alarm_);
+  loop_->disarm(alarm_);
   co_await below_->close();
 }
 

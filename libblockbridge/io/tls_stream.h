@@ -42,6 +42,7 @@ class TlsStream final : public Stream {
   void send(StreamOp& op) override;
   void shutdown() override;
   void abort() override;
+  bool move_to(Reactor& there) override;
   Task<void> close() override;
   const std::string& peer() const override { return below_->peer(); }
   std::string local() const override { return below_->local(); }
@@ -78,7 +79,7 @@ class TlsStream final : public Stream {
   void end_send(Result<size_t> result);
   void say_goodbye();
 
-  Loop& loop_;
+  Loop* loop_;
   std::shared_ptr<TlsContext> context_;
   std::unique_ptr<Stream> below_;
   ssl_st* ssl_ = nullptr;
