@@ -129,19 +129,37 @@ Task<void> Target::accept(Listener* listener, uint16_t port) {
       continue;
     }
     if (stopping_ || connections_.size() >= options_.limits.connections) {
-      log_warn("{}: {} connections are open, that is the limit -> refused", (*stream)->peer(),
-               connections_.size());
-      co_await (*stream)->close();
+      co_await refuse(std::move(*stream));
       continue;
     }
     make_room();
-    connections_.push_back(std::make_unique<TargetConnection>(
-        loop_, core_, pool_, exchanger_, progress_, std::move(*stream), tls_,
-        options_.tls == TlsPolicy::kRequired));
-    connections_.back()->set_port(port);
-    if (!housekeeping_.armed()) loop_.arm(housekeeping_, loop_.now_ns() + kHousekeepingNs);
-    serving_.spawn(serve(connections_.back().get()));
+    serving_.spawn(serve(begin(std::move(*stream), port)));
   }
+}
+
+Task<void> Target::refuse(std::unique_ptr<Stream> stream) {
+  log_warn("{}: {} connections are open{} -> refused", stream->peer(), connections_.size(),
+           stopping_ ? ", and the target stops" : ", that is the limit");
+  co_await stream->close();
+}
+
+TargetConnection* Target::begin(std::unique_ptr<Stream> stream, uint16_t port) {
+  connections_.push_back(std::make_unique<TargetConnection>(loop_, core_, pool_, exchanger_,
+                                                            progress_, std::move(stream), tls_,
+                                                            options_.tls == TlsPolicy::kRequired));
+  connections_.back()->set_port(port);
+  if (!housekeeping_.armed()) loop_.arm(housekeeping_, loop_.now_ns() + kHousekeepingNs);
+  return connections_.back().get();
+}
+
+void Target::adopt(Handover handover) {
+  if (stopping_ || connections_.size() >= options_.limits.connections) {
+    saving_.spawn(refuse(std::move(handover.stream)));
+    return;
+  }
+  TargetConnection* connection = begin(std::move(handover.stream), handover.port);
+  connection->resume(std::move(handover));
+  serving_.spawn(serve(connection));
 }
 
 // However many connect and then say nothing, whoever goes on without a pause gets through.
@@ -161,6 +179,7 @@ void Target::make_room() {
 
 Task<void> Target::serve(TargetConnection* connection) {
   co_await connection->run();
+  if (auto handover = connection->take_departure()) options_.hand_over(std::move(*handover));
   connections_.remove_if([connection](const auto& one) { return one.get() == connection; });
   progress_.set();
 }
@@ -187,7 +206,10 @@ Status Target::add_subsystem(SubsystemOptions options) {
                          .allowed_hosts = std::move(options.allowed_hosts),
                          .security = std::move(options.security),
                          .admission = options.admission,
-                         .single_association = options.single_association};
+                         .single_association = options.single_association,
+                         .home = options.home};
+  BB_CHECK(config.home == 0 || options_.hand_over, "subsystem {}: nobody to hand hosts over to",
+           config.nqn);
   if (config.serial.empty()) {  // what is left of the uuid in twenty characters
     std::string text = options.uuid.to_string();
     std::erase(text, '-');
@@ -273,10 +295,10 @@ Task<void> Target::save_reservation(NamespaceRef of, ReservationState state) {
 }
 
 Task<Status> Target::set_ana_state(uint16_t port, uint32_t group, AnaState state) {
-  if (port > listeners_.size()) {
-    co_return error(Code::k_invalid_argument, "port {}: there are {}", port, listeners_.size());
+  if (port > port_count()) {
+    co_return error(Code::k_invalid_argument, "port {}: there are {}", port, port_count());
   }
-  auto last = port == 0 ? static_cast<uint16_t>(listeners_.size()) : port;
+  uint16_t last = port == 0 ? port_count() : port;
   for (uint16_t one = port == 0 ? uint16_t{1} : port; one <= last; ++one) {
     BB_CO_TRY(core_.set_ana_state(one, group, state));
   }
@@ -289,6 +311,10 @@ Task<Status> Target::set_ana_state(uint16_t port, uint32_t group, AnaState state
     co_await progress_.wait();
   }
   co_return Status();
+}
+
+uint16_t Target::port_count() const {
+  return options_.ports > 0 ? options_.ports : static_cast<uint16_t>(listeners_.size());
 }
 
 Task<void> Target::drained(std::function<bool(const TargetConnection&)> of) {

@@ -17,6 +17,11 @@ struct TargetOptions {
   std::vector<Address> listen;
   // "host:port" that the discovery log names; empty: the addresses we listen on.
   std::vector<std::string> advertise;
+  // The highest port there is: 0 where there are as many as `listen` has.
+  uint16_t ports = 0;
+  // Takes the connections to subsystems that live elsewhere (SubsystemOptions::home); called on the
+  // target's loop.
+  std::function<void(Handover)> hand_over;
   DigestPolicy digests = DigestPolicy::kAllow;
   // By TLS 1.3, with a host's key in the SecurityConfig of a subsystem; kAllowed: plain hosts too,
   // where no keys are given out.
@@ -52,6 +57,9 @@ struct SubsystemOptions {
   // and Identify Controller says so. For hosts that count on a command they gave up not to be
   // executed behind a later one; not for hosts that connect twice to one address.
   bool single_association = false;
+  // Not 0: it lives with another target, which `hand_over` knows by this number: without namespaces
+  // here, but found by hosts, and with the keys by which they come.
+  uint32_t home = 0;
 };
 
 struct NamespaceStat {
@@ -109,6 +117,9 @@ class Target {
   Task<Status> set_ana_state(uint16_t port, uint32_t group, AnaState state);
   AnaState ana_state(uint16_t port, uint32_t group) { return core_.ana_port(port).state(group); }
 
+  // Goes on with a connection that another target's `hand_over` gave; its stream is on this loop.
+  void adopt(Handover handover);
+
   // Cuts off the hosts that `which` chooses. Once it has returned, no command of theirs from before
   // reaches the device. They may connect again unless Admission refuses them.
   Task<void> disconnect(std::string nqn, std::function<bool(const HostIdentity&)> which);
@@ -134,6 +145,9 @@ class Target {
   Status prepare_tls();
   Task<void> accept(Listener* listener, uint16_t port);
   void make_room();
+  TargetConnection* begin(std::unique_ptr<Stream> stream, uint16_t port);
+  Task<void> refuse(std::unique_ptr<Stream> stream);
+  uint16_t port_count() const;
   Task<void> serve(TargetConnection* connection);
   Task<void> drained(std::function<bool(const TargetConnection&)> of);
   void keep_house();

@@ -11,6 +11,7 @@ void TargetQueue::answer(uint16_t index, NvmeStatus status, uint64_t result) {
   BB_CHECK(slot.state != State::kFree && slot.state != State::kAnswering &&
                slot.state != State::kLeaving,
            "a command was answered twice");
+  answered_ = true;
   slot.status = status;
   slot.result = result;
   slot.state = State::kAnswering;

@@ -43,6 +43,12 @@ void TargetQueue::run_connect(uint16_t index, uint64_t now_ns) {
   TargetSlot& slot = slots_[index];
   ConnectCommand command = ConnectCommand::decode(slot.sqe);
   ConnectAnswer made = core_.connect(*this, command, {slot.data, slot.length_bytes}, now_ns);
+  if (made.home != 0) {
+    // There it would be answered again.
+    if (answered_) return answer(index, final_status(NvmeStatus::kCommandSequenceError));
+    home_ = made.home;
+    return;
+  }
   if (made.later) {
     slot.state = State::kConnecting;
     connecting_ = index;

@@ -45,6 +45,10 @@ ConnectAnswer TargetCore::connect(TargetQueue& queue, const ConnectCommand& comm
     return bad_data(host ? kConnectDataHostAt : kConnectDataSubsystemAt);
   }
   if (!channel_fits(queue, *parsed)) return refuse(NvmeStatus::kConnectInvalidHost);
+  auto named = subsystems_.find(parsed->subsystem_nqn);
+  if (named != subsystems_.end() && named->second->config().home != 0) {
+    return {.home = named->second->config().home};
+  }
   return command.queue_id == 0 ? connect_admin(queue, command, *parsed, now_ns)
                                : connect_io(queue, command, *parsed);
 }

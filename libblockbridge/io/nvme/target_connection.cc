@@ -110,6 +110,7 @@ void TargetConnection::pump() {
   while (auto slot = queue_.next_io()) submit(*slot);
   pumping_ = false;
   flush();
+  if (queue_.home() != 0 && !queue_.sending() && !pump_posted_) idle_.set();
   if (!queue_.closing()) return;
   if (!queue_.terminating() && !shut_down_) {
     shut_down_ = true;
@@ -211,7 +212,7 @@ Task<bool> TargetConnection::secure() {
       queue_.close("a host in the clear where TLS is required");
       co_return false;
     }
-    queue_.on_bytes(first, loop_.now_ns());
+    hear(first, loop_.now_ns());
     pump();
     co_return true;
   }
@@ -231,9 +232,44 @@ Task<bool> TargetConnection::secure() {
   co_return true;
 }
 
+void TargetConnection::hear(ConstBytes bytes, uint64_t now_ns) {
+  if (!queue_.answered()) heard_.insert(heard_.end(), bytes.begin(), bytes.end());
+  queue_.on_bytes(bytes, now_ns);
+  if (queue_.answered() && !heard_.empty()) std::vector<std::byte>().swap(heard_);
+}
+
+void TargetConnection::resume(Handover handover) {
+  queue_.set_port(handover.port);
+  if (handover.tls_identity) queue_.set_tls_identity(std::move(*handover.tls_identity));
+  tls_.reset();
+  queue_.resume(handover.received, loop_.now_ns());
+  schedule();
+}
+
+// Once the ICResp has left, and from a stack of our own: the receive that brought Connect is over.
+// False: the connection ends instead.
+Task<bool> TargetConnection::departed() {
+  schedule();
+  idle_.reset();
+  while (!idle_.is_set()) co_await idle_.wait();
+  if (queue_.closing()) co_return false;
+  ended_ = true;
+  queue_.close("its subsystem lives on another loop");
+  departure_.emplace(Handover{.stream = std::move(stream_),
+                              .received = std::move(heard_),
+                              .tls_identity = queue_.tls_identity(),
+                              .port = queue_.port(),
+                              .home = queue_.home()});
+  co_return true;
+}
+
 Task<void> TargetConnection::run() {
   if (tls_ != nullptr) (void)co_await secure();
   while (!queue_.closing()) {
+    if (queue_.home() != 0) {
+      if (co_await departed()) co_return;
+      break;
+    }
     Bytes direct = queue_.direct_target();
     size_t room = queue_.expects_long_data() ? kLongDataRoomBytes : kReceiveBytes;
     receive_iov_[0] = {.iov_base = direct.data(), .iov_len = direct.size()};
@@ -246,8 +282,8 @@ Task<void> TargetConnection::run() {
     }
     size_t placed = std::min(*got, direct.size());
     uint64_t now_ns = loop_.now_ns();
-    if (placed > 0) queue_.on_bytes(ConstBytes(direct).first(placed), now_ns);
-    queue_.on_bytes({receive_.get(), *got - placed}, now_ns);
+    if (placed > 0) hear(ConstBytes(direct).first(placed), now_ns);
+    hear({receive_.get(), *got - placed}, now_ns);
     note_host();
     pump();
   }

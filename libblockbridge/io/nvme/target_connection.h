@@ -6,6 +6,7 @@
 #include "io/context.h"
 #include "io/device.h"
 #include "io/nvme/buffer_pool.h"
+#include "io/nvme/handover.h"
 #include "io/nvme/key_exchanger.h"
 #include "io/nvme/target_queue.h"
 #include "io/sync.h"
@@ -22,7 +23,11 @@ class TargetConnection final : QueueHost {
                    Event& progress, std::unique_ptr<Stream> stream, std::shared_ptr<TlsContext> tls,
                    bool tls_required);
 
+  // Before run(): goes on with a host that another connection gave away.
+  void resume(Handover handover);
   Task<void> run();  // until the connection has ended and nothing is in flight any more
+  // After run(): the host goes on elsewhere.
+  std::optional<Handover> take_departure() { return std::exchange(departure_, std::nullopt); }
 
   // Ends it soon: no command is submitted any more from this call on.
   void close(const char* why);
@@ -73,6 +78,8 @@ class TargetConnection final : QueueHost {
   void note_host();
   Task<void> drain();
   Task<bool> secure();
+  void hear(ConstBytes bytes, uint64_t now_ns);
+  Task<bool> departed();
   Task<void> run_exchange(DhExchange* exchange);
 
   Loop& loop_;
@@ -89,6 +96,8 @@ class TargetConnection final : QueueHost {
   std::unique_ptr<Io[]> ios_;
   std::string nqn_;
   HostIdentity host_;
+  std::vector<std::byte> heard_;  // until the first answer: all that the host has said
+  std::optional<Handover> departure_;
   uint64_t started_ns_;
   Pump pump_;
   bool pump_posted_ = false;

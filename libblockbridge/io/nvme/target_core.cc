@@ -47,6 +47,9 @@ Result<Subsystem*> TargetCore::find(const std::string& nqn) const {
 
 Result<uint32_t> TargetCore::add_namespace(const std::string& nqn, NamespaceConfig config) {
   BB_ASSIGN(Subsystem * subsystem, find(nqn));
+  if (subsystem->config().home != 0) {
+    return error(Code::k_bad_state, "subsystem {}: it lives on another loop", nqn);
+  }
   BB_ASSIGN(uint32_t nsid, subsystem->add(std::move(config), *this));
   namespace_changed(*subsystem, nsid);
   return nsid;

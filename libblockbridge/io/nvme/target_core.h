@@ -17,6 +17,7 @@ struct ConnectAnswer {
   NvmeStatus status = NvmeStatus::kSuccess;
   uint32_t result = 0;
   Controller* controller = nullptr;
+  uint32_t home = 0;                     // not 0: it is to be asked there
   bool later = false;                    // no answer yet: ask again when the queue is told to
   std::unique_ptr<AuthController> auth;  // the host has yet to prove itself
 };

@@ -101,7 +101,7 @@ void TargetQueue::on_bytes(ConstBytes bytes, uint64_t now_ns) {
   // A host counts on it that nothing is executed once its keep alive has run out, however late we
   // come to look (this process may have been stopped for a while).
   if (controller_ != nullptr && controller_->expired(now_ns)) close("no keep alive in time");
-  while (!closing_) {
+  while (!closing_ && home_ == 0) {
     PduEvent event = reader_.next(bytes);
     switch (event.kind) {
       case PduEvent::Kind::kNeedMore:
@@ -125,6 +125,12 @@ void TargetQueue::on_bytes(ConstBytes bytes, uint64_t now_ns) {
       }
     }
   }
+}
+
+void TargetQueue::resume(ConstBytes received, uint64_t now_ns) {
+  on_bytes(received.first(kIcBytes), now_ns);
+  hello_state_ = Control::kDone;
+  on_bytes(received.subspan(kIcBytes), now_ns);
 }
 
 void TargetQueue::on_header(ConstBytes header, uint64_t now_ns) {

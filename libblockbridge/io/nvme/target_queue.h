@@ -47,6 +47,9 @@ class TargetQueue {
   Bytes direct_target() const;
   // Long pieces are on their way: of what follows one, little should come with it.
   bool expects_long_data() const { return long_data_; }
+  // What the host said, from the first byte on, to a queue that it left for this one: home(). It
+  // has had its ICResp.
+  void resume(ConstBytes received, uint64_t now_ns);
   void on_io_done(uint16_t slot, Code code);
   void on_sent();
   void on_computed();
@@ -65,6 +68,9 @@ class TargetQueue {
     return term_state_ == Control::kDone;
   }  // give the host a moment to read it
   const std::string& close_reason() const { return close_reason_; }
+  // Not 0: the subsystem that the host named in Connect lives there, and nothing more is done here.
+  uint32_t home() const { return home_; }
+  bool answered() const { return answered_; }  // a command, the first one
   bool connected() const { return controller_ != nullptr; }
   // Also: the host has proved itself, or need not.
   bool authenticated() const { return authenticated_; }
@@ -251,6 +257,8 @@ class TargetQueue {
   std::string local_host_;
   std::string local_address_;
   uint16_t port_ = 0;
+  uint32_t home_ = 0;
+  bool answered_ = false;
   const AnaPort* ana_;
 };
 

@@ -102,6 +102,9 @@ struct SubsystemConfig {
   Admission* admission = nullptr;  // borrowed
   bool single_association = false;
   std::vector<NamespaceConfig> namespaces;  // the first ones
+  // Not 0: it lives there, and only its name is here: hosts find it, and their connections go on
+  // there (Handover).
+  uint32_t home = 0;
 };
 
 // What hosts learn of a controller once, as they connect, stays as it is while namespaces come and

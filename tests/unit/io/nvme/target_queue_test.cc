@@ -244,5 +244,50 @@ TEST_F(TargetQueueTest, AsyncEvents) {
   link->ask(HostWire::admin(AdminOpcode::kGetLogPage, 4u | (1023u << 16), 4096));
 }
 
+constexpr const char* kElsewhere = "nqn.2026-11.io.blockbridge:drive:elsewhere";
+
+TEST_F(TargetQueueTest, AHostOfASubsystemThatLivesElsewhereGoesOnThere) {
+  ASSERT_TRUE(core.add_subsystem({.nqn = kElsewhere, .home = 2}).ok());
+  EXPECT_EQ(core.add_namespace(kElsewhere, {.nsid = 1}).code(), Code::k_bad_state);
+  Link link(core, memory);
+  Buffer said = HostWire::ic_req({.header = true, .data = true});
+  link.send(said);
+  link.wire.format.digests = link.seen.ic.digests;
+  Buffer connect = link.wire.connect(0, 31, 0xffff, kElsewhere, test::kHostNqn);
+  said.insert(said.end(), connect.begin(), connect.end());
+  link.send(connect);
+  EXPECT_EQ(link.target.queue.home(), 2u);
+  EXPECT_FALSE(link.target.queue.closing());
+  EXPECT_TRUE(link.seen.responses.empty());
+  link.send(link.wire.capsule(HostWire::property_set_cc(kCcEnable)));  // not heard any more
+  EXPECT_TRUE(link.seen.responses.empty());
+
+  TargetCore there{TargetLimits{}};
+  SubsystemConfig config = test::fake_subsystem(kMemory);
+  config.nqn = kElsewhere;
+  ASSERT_TRUE(there.add_subsystem(std::move(config)).ok());
+  Link moved(there, memory);
+  moved.wire = link.wire;
+  moved.seen = std::move(link.seen);  // it had its ICResp
+  moved.target.queue.resume(said, 1);
+  moved.send(ConstBytes());
+  ASSERT_EQ(moved.seen.responses.size(), 1u);
+  EXPECT_EQ(moved.last().status, NvmeStatus::kSuccess);
+  EXPECT_TRUE(moved.target.queue.connected());
+  EXPECT_EQ(moved.ask(HostWire::property_set_cc(kCcEntrySizes | kCcEnable)).status,
+            NvmeStatus::kSuccess);
+}
+
+TEST_F(TargetQueueTest, AHostThatHasHadAnAnswerHereStaysHere) {
+  ASSERT_TRUE(core.add_subsystem({.nqn = kElsewhere, .home = 1}).ok());
+  Link link(core, memory);
+  link.init();
+  link.send(link.wire.connect(0, 31, 0xffff, "nqn.2026-11.io.blockbridge:none", test::kHostNqn));
+  EXPECT_EQ(plain_status(link.last().status), NvmeStatus::kConnectInvalidParameters);
+  link.send(link.wire.connect(0, 31, 0xffff, kElsewhere, test::kHostNqn));
+  EXPECT_EQ(plain_status(link.last().status), NvmeStatus::kCommandSequenceError);
+  EXPECT_EQ(link.target.queue.home(), 0u);
+}
+
 }  // namespace
 }  // namespace bb::io::nvme
