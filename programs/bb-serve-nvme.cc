@@ -174,7 +174,7 @@ Result<io::nvme::TargetOptions> nvme_target_options(const NvmeArguments& argumen
   return options;
 }
 
-io::Task<Status> set_ana_states(io::nvme::Target* target, const NvmeArguments* arguments) {
+io::Task<Status> set_ana_states(io::nvme::TargetGroup* target, const NvmeArguments* arguments) {
   for (const std::string& text : arguments->ana_states) {
     BB_CO_ASSIGN(AnaChange change, parse_ana_change(text));
     BB_CO_TRY(co_await target->set_ana_state(change.port, change.group, change.state));
@@ -182,21 +182,15 @@ io::Task<Status> set_ana_states(io::nvme::Target* target, const NvmeArguments* a
   co_return Status();
 }
 
-Result<std::unique_ptr<io::nvme::Target>> start_nvme_target(io::Context context,
-                                                            const NvmeArguments& arguments) {
-  BB_ASSIGN(io::nvme::TargetOptions options, nvme_target_options(arguments));
-  return io::nvme::Target::create(context, std::move(options));
-}
-
-io::Task<Result<std::vector<std::string>>> publish_nvme(io::Context context,
+io::Task<Result<std::vector<std::string>>> publish_nvme(Loops* loops,
                                                         const NvmeArguments* arguments,
                                                         const Devices* devices,
-                                                        io::nvme::Target* target,
+                                                        io::nvme::TargetGroup* target,
                                                         Reservations* reservations) {
   BB_CO_ASSIGN(io::nvme::SecurityConfig security, load_security(*arguments));
   std::vector<io::nvme::SubsystemOptions> subsystems;
   for (size_t i = 0; i < devices->size(); ++i) {
-    BB_CO_ASSIGN(Uuid uuid, uuid_of(context, *arguments, i));
+    BB_CO_ASSIGN(Uuid uuid, uuid_of(loops->front(), *arguments, i));
     if (i == 0 || !arguments->one_subsystem) {
       subsystems.push_back({.nqn = "nqn.2026-11.io.blockbridge:disk:" + uuid.to_string(),
                             .uuid = uuid,
@@ -210,16 +204,17 @@ io::Task<Result<std::vector<std::string>>> publish_nvme(io::Context context,
                                    .ana_group = grouped ? arguments->ana_groups[i] : 1};
     if (!arguments->reservations.empty()) {
       reservations->push_back(
-          std::make_unique<io::nvme::ReservationFile>(context, arguments->reservations, uuid));
+          std::make_unique<io::nvme::ReservationFile>(loops->at(i), arguments->reservations, uuid));
       one.reservation_store = reservations->back().get();
-      BB_CO_ASSIGN(one.reservation, co_await reservations->back()->load());
+      auto load = [file = reservations->back().get()] { return file->load(); };
+      BB_CO_ASSIGN(one.reservation, co_await loops->run(i, load));
     }
     subsystems.back().namespaces.push_back(std::move(one));
   }
   std::vector<std::string> names;
-  for (io::nvme::SubsystemOptions& subsystem : subsystems) {
-    names.push_back(subsystem.nqn);
-    BB_CO_TRY(target->add_subsystem(std::move(subsystem)));
+  for (size_t i = 0; i < subsystems.size(); ++i) {
+    names.push_back(subsystems[i].nqn);
+    BB_CO_TRY(co_await target->add_subsystem(loops->place(i), std::move(subsystems[i])));
   }
   co_return names;
 }

@@ -6,9 +6,10 @@
 #include <string>
 #include <vector>
 
+#include "common/loops.h"
 #include "io/device.h"
 #include "io/nvme/reservation_file.h"
-#include "io/nvme/target.h"
+#include "io/nvme/target_group.h"
 
 namespace bb::program {
 
@@ -35,22 +36,20 @@ struct NvmeArguments {
 
 void add_nvme_arguments(CLI::App& app, NvmeArguments* arguments);
 // The states of --ana-state.
-io::Task<Status> set_ana_states(io::nvme::Target* target, const NvmeArguments* arguments);
+io::Task<Status> set_ana_states(io::nvme::TargetGroup* target, const NvmeArguments* arguments);
 // Also a check of what they say: INVALID_ARGUMENT.
 Result<io::nvme::TargetOptions> nvme_target_options(const NvmeArguments& arguments);
 
 using Devices = std::vector<std::unique_ptr<io::Device>>;
 
-Result<std::unique_ptr<io::nvme::Target>> start_nvme_target(io::Context context,
-                                                            const NvmeArguments& arguments);
 // By device; none where reservations do not persist. They outlive the target.
 using Reservations = std::vector<std::unique_ptr<io::nvme::ReservationFile>>;
 
-// The names of the subsystems come back.
-io::Task<Result<std::vector<std::string>>> publish_nvme(io::Context context,
+// The names of the subsystems come back. The n-th device lives on `loops->at(n)`.
+io::Task<Result<std::vector<std::string>>> publish_nvme(Loops* loops,
                                                         const NvmeArguments* arguments,
                                                         const Devices* devices,
-                                                        io::nvme::Target* target,
+                                                        io::nvme::TargetGroup* target,
                                                         Reservations* reservations);
 
 }  // namespace bb::program

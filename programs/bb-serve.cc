@@ -38,6 +38,7 @@ struct Options {
   std::vector<std::string> ublk;
   bool ublk_keep = false;
   std::string log_level = "warn";
+  uint32_t reactors = 1;
   io::ReactorOptions reactor;
 };
 
@@ -72,10 +73,10 @@ Status export_nbd(io::nbd::Server& server, const Options& options, const Devices
   return {};
 }
 
-io::Task<Status> export_nvme(io::Context context, io::nvme::Target* target, const Options* options,
+io::Task<Status> export_nvme(Loops* loops, io::nvme::TargetGroup* target, const Options* options,
                              const Devices* devices, Reservations* reservations) {
   BB_CO_ASSIGN(std::vector<std::string> names,
-               co_await publish_nvme(context, &options->nvme, devices, target, reservations));
+               co_await publish_nvme(loops, &options->nvme, devices, target, reservations));
   for (const std::string& address : target->addresses()) {
     for (const std::string& name : names) say("export nvme-tcp {} {}", address, name);
     say("ready nvme-tcp {}", address);
@@ -95,38 +96,49 @@ io::Task<Status> attach_ublk(io::Context context, UblkExports* ublk, const Optio
   co_return Status();
 }
 
-io::Task<Status> close_devices(Devices* devices) {
+io::Task<Status> open_devices(Loops* loops, const Options* options, Devices* devices) {
+  for (size_t i = 0; i < options->devices.size(); ++i) {
+    auto open = [&] { return io::open_device(loops->at(i), options->devices[i]); };
+    auto device = co_await loops->run(i, open);
+    if (!device.ok()) co_return device.status();
+    devices->push_back(std::move(device).value());
+  }
+  co_return Status();
+}
+
+io::Task<Status> close_devices(Loops* loops, Devices* devices) {
   Status first;
   for (size_t i = 0; i < devices->size(); ++i) {
-    Status closed = co_await (*devices)[i]->close();
+    auto close = [device = std::move((*devices)[i])]() mutable -> io::Task<Status> {
+      Status closed = co_await device->close();
+      device.reset();  // on its loop
+      co_return closed;
+    };
+    Status closed = co_await loops->run(i, std::move(close));
     if (!closed.ok() && first.ok()) first = closed;
   }
+  devices->clear();
   co_return first;
 }
 
 io::Task<Status> serve(io::Context context, const Options* options, io::nbd::ServerTls tls,
                        StopSignals* signals) {
+  BB_CO_ASSIGN(Loops loops, Loops::create(context, options->reactors, options->reactor));
   Devices devices;
-  Status status;
-  for (size_t i = 0; i < options->devices.size() && status.ok(); ++i) {
-    auto device = co_await io::open_device(context, options->devices[i]);
-    if (device.ok()) {
-      devices.push_back(std::move(device).value());
-    } else {
-      status = device.status();
-    }
-  }
+  Status status = co_await open_devices(&loops, options, &devices);
   Reservations reservations;
-  std::unique_ptr<io::nvme::Target> target;
+  std::unique_ptr<io::nvme::TargetGroup> target;
   if (status.ok() && !options->nvme.listen.empty()) {
-    auto made = start_nvme_target(context, options->nvme);
+    auto wanted = nvme_target_options(options->nvme);
+    BB_CHECK(wanted.ok(), "checked before: {}", wanted.status().to_string());
+    auto made = co_await io::nvme::TargetGroup::create(context, loops.others(), std::move(*wanted));
     status = made.status();
     if (status.ok()) target = std::move(made).value();
   }
   io::nbd::Server nbd(context, {}, std::move(tls));
   if (status.ok() && target) status = co_await set_ana_states(target.get(), &options->nvme);
   if (status.ok() && target) {
-    status = co_await export_nvme(context, target.get(), options, &devices, &reservations);
+    status = co_await export_nvme(&loops, target.get(), options, &devices, &reservations);
   }
   if (status.ok()) status = export_nbd(nbd, *options, devices);
   UblkExports ublk;
@@ -135,7 +147,7 @@ io::Task<Status> serve(io::Context context, const Options* options, io::nbd::Ser
   std::unique_ptr<NvmeControl> control;
   if (status.ok() && !options->control.empty()) {
     bool alone = options->nbd.listen.empty() && options->ublk.empty();
-    if (target) control = std::make_unique<NvmeControl>(context, *target, devices, alone);
+    if (target) control = std::make_unique<NvmeControl>(context, target->front(), devices, alone);
     if (control) control->add_methods(server);
     status = server.listen({options->control});
     if (status.ok()) say("ready control {}", server.local_addresses().front());
@@ -145,8 +157,22 @@ io::Task<Status> serve(io::Context context, const Options* options, io::nbd::Ser
   co_await ublk.stop(options->ublk_keep);
   co_await nbd.stop();
   if (target) co_await target->stop();
-  Status closed = co_await close_devices(&devices);
+  Status closed = co_await close_devices(&loops, &devices);
   co_return status.ok() ? closed : status;
+}
+
+// What lives on one loop only.
+Status check_reactors(const Options& options) {
+  if (options.reactors == 1) return {};
+  auto alone = [](const char* what) {
+    return error(Code::k_not_supported, "--reactors: {} with one only", what);
+  };
+  if (!options.nbd.listen.empty()) return alone("--nbd works");
+  if (!options.ublk.empty()) return alone("--ublk works");
+  if (!options.control.empty()) return alone("--control works");
+  if (options.nvme.one_subsystem)
+    return alone("a subsystem is served by one: --one-subsystem works");
+  return {};
 }
 
 int run(int argc, char** argv) {
@@ -169,12 +195,21 @@ int run(int argc, char** argv) {
       "control socket for `bb namespace` and `bb ana`: unix:PATH or a loopback ADDRESS:PORT");
   app.add_option("--log-level", options.log_level, "debug, info, warn, error or off")
       ->capture_default_str();
+  app.add_option(
+         "--reactors", options.reactors,
+         "NVMe/TCP: threads that serve, 1 to 64; the devices are dealt out to them in turn, "
+         "and hosts reach each of them by every --nvme-tcp")
+      ->check(CLI::Range(1u, 64u))
+      ->capture_default_str();
   add_reactor_options(app, &options.reactor);
   if (auto ended = parse_command_line(app, argc, argv, kManual)) return *ended;
   if (options.nbd.listen.empty() && options.nvme.listen.empty() && options.ublk.empty()) {
     return fail(kProgram,
                 error(Code::k_invalid_argument, "none of --nvme-tcp, --nbd and --ublk is given"),
                 "bb-serve --help");
+  }
+  if (Status fits = check_reactors(options); !fits.ok()) {
+    return fail(kProgram, fits, "bb-serve --help");
   }
   if (auto numbers = UblkExports::parse(options.ublk, options.devices.size()); !numbers.ok()) {
     return fail(kProgram, numbers.status(), "bb-serve --help");

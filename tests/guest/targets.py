@@ -94,7 +94,7 @@ class ServeProcess:
 
 
 class OurTarget(ServeProcess):
-    """bb-serve with a file and a memory device, for two named hosts."""
+    """bb-serve with a file and a memory device, each on a thread of its own, for two named hosts."""
 
     name, has_compare, out_of_range = "bb-serve", True, "LBA Out of Range"
     has_reservations = True
@@ -109,7 +109,7 @@ class OurTarget(ServeProcess):
         for uuid in UUIDS:
             arguments += ["--uuid", uuid]
         arguments += ["--reservations", folder, "--digest", "on" if digests else "off"]
-        arguments += ["--allow-host", HOSTS[0], "--allow-host", HOSTS[1], *more]
+        arguments += ["--allow-host", HOSTS[0], "--allow-host", HOSTS[1], "--reactors", "2", *more]
         super().__init__(build_dir, folder, "target", arguments)
         self.start(f"127.0.0.1:{free_port()}")
         found = self.found()
