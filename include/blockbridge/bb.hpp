@@ -126,6 +126,10 @@ class Device : public Owner<bb_device> {
   Device(const Runtime& runtime, const std::string& uri) {
     check(bb_device_open(runtime.get(), uri.c_str(), &handle_));
   }
+  // A device that these functions are; see bb_device_functions.
+  Device(const Runtime& runtime, const bb_device_functions& functions) {
+    check(bb_device_create(runtime.get(), &functions, &handle_));
+  }
   Device(Device&&) noexcept = default;
   ~Device() { bb_device_close(&handle_); }
   void close() { check(bb_device_close(&handle_)); }

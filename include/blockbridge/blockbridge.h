@@ -146,6 +146,40 @@ typedef void (*bb_device_opened)(void* arg, int code, const char* text, bb_devic
 BB_API void bb_device_open_async(bb_runtime* runtime, const char* uri, bb_device_opened done,
                                  void* arg);
 
+/* A device made of the caller's functions, for I/O, arrays and exports like any other. They are
+ * called on threads of the device, `threads` of them (1 to 64; 0: 1), never on the runtime's: so
+ * they may block, and use other devices; with one thread they are called one after the other, with
+ * more also for ranges that overlap. They give BB_OK or another bb_code. Offsets and lengths are
+ * multiples of the block size, within the device, and at most transfer_max_bytes (0: 1 MiB);
+ * buffers are borrowed until the function returns. Will grow at its end only. */
+typedef struct bb_device_functions {
+  uint32_t struct_size;
+  uint32_t block_size_bytes; /* 512 or 4096 */
+  uint64_t size_bytes;       /* a multiple of it */
+  uint32_t transfer_max_bytes;
+  uint32_t threads;
+  const char* name; /* in messages; NULL: "functions" */
+  int (*read)(void* arg, uint64_t offset_bytes, void* into, size_t length_bytes);
+  /* NULL: the device is read-only */
+  int (*write)(void* arg, uint64_t offset_bytes, const void* from, size_t length_bytes);
+  /* Makes writes that have returned durable. NULL: each is when it returns */
+  int (*flush)(void* arg);
+  /* What the range then holds is undefined. NULL: the device does not discard */
+  int (*discard)(void* arg, uint64_t offset_bytes, uint64_t length_bytes);
+  /* NULL: zeroes are written */
+  int (*write_zeroes)(void* arg, uint64_t offset_bytes, uint64_t length_bytes);
+  /* Called last, once the device is closed; may be NULL */
+  void (*closed)(void* arg);
+  void* arg;
+} bb_device_functions;
+#define BB_DEVICE_FUNCTIONS_INIT \
+  {sizeof(bb_device_functions), 512, 0, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL}
+
+/* `runtime` must outlive it. Errors: BB_INVALID_ARGUMENT (size, block size, threads, read is NULL);
+ * `closed` is not called then. Since 0.1. */
+BB_API int bb_device_create(bb_runtime* runtime, const bb_device_functions* functions,
+                            bb_device** out);
+
 /* Waits for requests in flight, closes, frees. Gives back BB_BAD_STATE, and closes nothing, while
  * an array or an export uses the device; an array's own device is closed by its array. Since 0.1.
  */

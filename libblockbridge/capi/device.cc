@@ -23,15 +23,6 @@ namespace {
 
 using Opened = Result<std::unique_ptr<Device>>;
 
-bb_device* adopt(bb_runtime* runtime, std::unique_ptr<Device> device) {
-  auto* handle = new bb_device;
-  handle->runtime = runtime;
-  handle->device = device.get();
-  handle->owned = std::move(device);
-  runtime->children.fetch_add(1);
-  return handle;
-}
-
 Task<Status> open_into(bb_runtime* runtime, std::string uri, std::unique_ptr<Device>* into) {
   Opened opened = co_await bb::io::open_device(runtime->runtime->context(), std::move(uri));
   if (!opened.ok()) co_return opened.status();
@@ -158,7 +149,7 @@ int bb_device_open(bb_runtime* runtime, const char* uri, bb_device** out) {
   Status status =
       capi::call(runtime, [&] { return open_into(runtime, std::string(uri), &device); });
   if (!status.ok()) return capi::code_of(status);
-  *out = adopt(runtime, std::move(device));
+  *out = capi::adopt(runtime, std::move(device));
   return BB_OK;
 }
 
@@ -176,7 +167,7 @@ void bb_device_open_async(bb_runtime* runtime, const char* uri, bb_device_opened
       [runtime, done, arg](Opened opened) {
         // The device counts before its opening ceases to: in between the runtime could be closed.
         Status status = opened.status();
-        bb_device* device = status.ok() ? adopt(runtime, std::move(opened).value()) : nullptr;
+        bb_device* device = status.ok() ? capi::adopt(runtime, std::move(opened).value()) : nullptr;
         runtime->children.fetch_sub(1);
         done(arg, static_cast<int>(status.code()), status.text().c_str(), device);
       });

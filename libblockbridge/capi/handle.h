@@ -69,6 +69,9 @@ void on_loop(bb_runtime* runtime, Fn fn) {
   BB_CHECK(status.ok(), "{}", status.to_string());
 }
 
+// A device that lives in the runtime, as its caller's handle.
+bb_device* adopt(bb_runtime* runtime, std::unique_ptr<io::Device> device);
+
 char* copy_text(const std::string& text);  // for bb_string_free
 
 }  // namespace bb::capi

@@ -25,6 +25,15 @@ int code_of(const Status& status) {
 
 char* copy_text(const std::string& text) { return strdup(text.c_str()); }
 
+bb_device* adopt(bb_runtime* runtime, std::unique_ptr<io::Device> device) {
+  auto* handle = new bb_device;
+  handle->runtime = runtime;
+  handle->device = device.get();
+  handle->owned = std::move(device);
+  runtime->children.fetch_add(1);
+  return handle;
+}
+
 int invalid(std::string_view text) {
   return code_of(Status(Code::k_invalid_argument, std::string(text)));
 }

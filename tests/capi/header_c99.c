@@ -12,6 +12,7 @@ SIZE(bb_array_options, 32);
 SIZE(bb_export_options, 104);
 SIZE(bb_host_secret, 24);
 SIZE(bb_discovery_options, 32);
+SIZE(bb_device_functions, 88);
 
 int main(void) {
   bb_runtime_options options = BB_RUNTIME_OPTIONS_INIT;
@@ -20,6 +21,8 @@ int main(void) {
   bb_array_options array = BB_ARRAY_OPTIONS_INIT;
   bb_export_options exported = BB_EXPORT_OPTIONS_INIT;
   bb_discovery_options discovery = BB_DISCOVERY_OPTIONS_INIT;
+  bb_device_functions functions = BB_DEVICE_FUNCTIONS_INIT;
+  if (functions.struct_size != sizeof functions || functions.block_size_bytes != 512) return 1;
   if (options.struct_size != 16 || io.struct_size != sizeof io || info.struct_size != sizeof info ||
       array.struct_size != sizeof array || exported.struct_size != sizeof exported ||
       discovery.struct_size != sizeof discovery) {
