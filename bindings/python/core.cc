@@ -12,6 +12,8 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include "functions.h"
+
 namespace py = pybind11;
 
 namespace {
@@ -399,12 +401,27 @@ void bind_objects(py::module_& m) {
       }))
       .def("engine", guarded(&bb::Runtime::engine))
       .def("close", &PyRuntime::close);
+  py::class_<PyFunctions::Shape>(m, "Shape")
+      .def(py::init<uint64_t, uint32_t, uint32_t, std::string>());
   py::class_<PyDevice>(m, "Device")
       .def(py::init([](PyRuntime& runtime, const std::string& uri) {
         py::gil_scoped_release released;
         return runtime.with(
             [&](bb::Runtime& in) { return std::make_unique<PyDevice>(bb::Device(in, uri)); });
       }))
+      .def(py::init(
+          [](PyRuntime& runtime, const py::object& object, const PyFunctions::Shape& shape) {
+            bb_device_functions functions = PyFunctions::of(object, shape);
+            try {
+              py::gil_scoped_release released;
+              return runtime.with([&](bb::Runtime& in) {
+                return std::make_unique<PyDevice>(bb::Device(in, functions));
+              });
+            } catch (const bb::Error&) {
+              functions.closed(functions.arg);
+              throw;
+            }
+          }))
       .def("io", &PyDevice::io, py::keep_alive<0, 1>())
       .def("close", &PyDevice::close);
   py::class_<PyDiscovery>(m, "Discovery")

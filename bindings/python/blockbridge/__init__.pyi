@@ -75,6 +75,14 @@ class Runtime(_Closes):
     @property
     def engine(self) -> Literal["io_uring", "epoll"]: ...
     def open(self, uri: str) -> Device: ...
+    def create(
+        self,
+        backend: Any,
+        size: int,
+        block_size: int = 512,
+        threads: int = 1,
+        name: str = "python",
+    ) -> Device: ...
 
 class Device(_DoesIo, _Closes):
     def __init__(self, runtime: Runtime, uri: str) -> None: ...

@@ -7,6 +7,7 @@ class Error(Exception):
     """An operating error: `code` is the name ("not_found"), `text` says what and where."""
 
     code = "unknown"
+    number = None  # of the C interface
 
     def __init__(self, text):
         super().__init__(text)
@@ -25,7 +26,7 @@ def _make_classes():
             break
         title = "".join(part.capitalize() for part in name.split("_"))
         title += "" if title.endswith("Error") else "Error"
-        classes[number] = type(title, (Error,), {"code": name, "__module__": "blockbridge"})
+        classes[number] = type(title, (Error,), {"code": name, "number": number, "__module__": "blockbridge"})
     return classes
 
 
