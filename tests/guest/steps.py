@@ -154,7 +154,8 @@ def fio_said(output):
 
 def fio_command(disk, size_mib, seconds, extra=""):
     return (
-        f"{IGNORE_SIGPIPE}fio --name=verify --filename={disk} --rw=randrw --bsrange=4k-128k --size={size_mib}M "
+        f"{IGNORE_SIGPIPE}"
+        f"fio --name=verify --filename={disk} --rw=randrw --bsrange=4k-128k --size={size_mib}M "
         f"--runtime={seconds} --time_based --ioengine=libaio --direct=1 --iodepth=16 "
         f"--verify=crc32c --verify_fatal=1 --verify_backlog=64 --fallocate=none "
         f"--output-format=json {extra}"

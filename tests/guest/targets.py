@@ -94,7 +94,7 @@ class ServeProcess:
 
 
 class OurTarget(ServeProcess):
-    """bb-serve with a file and a memory device, each on a thread of its own, for two named hosts."""
+    """bb-serve with a file and a memory device, on a thread each, for two named hosts."""
 
     name, has_compare, out_of_range = "bb-serve", True, "LBA Out of Range"
     has_reservations = True

@@ -26,7 +26,8 @@ def _make_classes():
             break
         title = "".join(part.capitalize() for part in name.split("_"))
         title += "" if title.endswith("Error") else "Error"
-        classes[number] = type(title, (Error,), {"code": name, "number": number, "__module__": "blockbridge"})
+        what = {"code": name, "number": number, "__module__": "blockbridge"}
+        classes[number] = type(title, (Error,), what)
     return classes
 
 

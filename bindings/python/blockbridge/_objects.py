@@ -158,9 +158,10 @@ class Runtime(_Closes):
         backend.read(offset, buffer) fills a writable memoryview. It may have write(offset, data),
         without which the device is read-only; flush(), without which every write counts as durable
         when it returns; discard(offset, length) and write_zeroes(offset, length). The memory is
-        lent until the method returns: a numpy array made of it must not be kept. Methods run on `threads` threads of the device, with one of
-        them one after the other, and may block. A blockbridge.Error that they raise is what the
-        reader or writer gets; other exceptions are I/O errors there.
+        lent until the method returns: a numpy array made of it must not be kept. Methods run on
+        `threads` threads of the device, with one of them one after the other, and may block. A
+        blockbridge.Error that they raise is what the reader or writer gets; other exceptions are
+        I/O errors there.
         """
         shape = _core.Shape(size, block_size, threads, name)
         return Device(self, None, _core.Device(self._handle, backend, shape))
