@@ -55,8 +55,8 @@ Status::Status(const Status& other) noexcept : rep_(other.rep_) {
   if (rep_ != nullptr) rep_->references.fetch_add(1, std::memory_order_relaxed);
 }
 
-Status::~Status() {
-  if (rep_ != nullptr && rep_->references.fetch_sub(1, std::memory_order_acq_rel) == 1) delete rep_;
+void Status::release() {
+  if (rep_->references.fetch_sub(1, std::memory_order_acq_rel) == 1) delete rep_;
 }
 
 Code Status::code() const { return rep_ == nullptr ? Code::k_ok : rep_->code; }

@@ -38,7 +38,10 @@ class [[nodiscard]] Status {
     std::swap(rep_, other.rep_);
     return *this;
   }
-  ~Status();
+  ~Status() {
+    if (rep_ != nullptr) [[unlikely]]
+      release();
+  }
 
   bool ok() const { return rep_ == nullptr; }
   explicit operator bool() const = delete;  // too easy to read the wrong way round
@@ -51,6 +54,8 @@ class [[nodiscard]] Status {
 
  private:
   struct Rep;
+  void release();
+
   Rep* rep_ = nullptr;
 };
 
