@@ -47,6 +47,7 @@ CalledDevice::CalledDevice(Context context, DeviceInfo info,
                            std::unique_ptr<DeviceFunctions> functions)
     : loop_(context.loop), functions_(std::move(functions)), gate_(loop_) {
   info_ = std::move(info);
+  measure(context.loop);
 }
 
 CalledDevice::~CalledDevice() { join(); }

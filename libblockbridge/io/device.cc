@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "io/device_meter.h"
+
 namespace bb::io {
 
 std::string_view io_op_name(IoOp op) {
@@ -32,6 +34,13 @@ std::string Device::check_range(uint64_t offset_bytes, uint64_t length_bytes) co
     return fmt::format("beyond the end of the device at {}", info_.size_bytes);
   }
   return "";
+}
+
+Device::Device() = default;
+Device::~Device() = default;
+
+void Device::measure(const Loop& loop) {
+  if (meter_ == nullptr) meter_ = std::make_unique<DeviceMeter>(*this, loop);
 }
 
 Status Device::check(const IoRequest& request) const {
@@ -67,6 +76,7 @@ void Device::submit(IoRequest& request) {
     request.done(&request, std::move(status));
     return;
   }
+  if (meter_ != nullptr) meter_->begin(request);
   do_submit(request);
 }
 

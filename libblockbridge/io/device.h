@@ -15,6 +15,8 @@
 namespace bb::io {
 
 class Device;
+class DeviceMeter;
+class Loop;
 
 enum class IoOp : uint8_t { kRead, kWrite, kFlush, kDiscard, kWriteZeroes };
 std::string_view io_op_name(IoOp op);
@@ -34,6 +36,14 @@ struct IoRequest : boost::intrusive::list_base_hook<> {
   const iovec* iov = nullptr;
   uint32_t iov_count = 0;
   Done done = nullptr;
+
+  // Whoever measures the device keeps its own here, from submit() to `done`.
+  struct Measured {
+    DeviceMeter* meter = nullptr;
+    Done done = nullptr;
+    uint64_t submitted_ns = 0;
+  };
+  Measured measured;
 
   // The device that serves the request keeps its own state here, so that no I/O allocates.
   alignas(16) std::byte scratch[128];
@@ -72,12 +82,19 @@ struct DeviceWatcher : boost::intrusive::list_base_hook<> {
   ~DeviceWatcher() = default;
 };
 
+// Something a device counts besides its I/O: "reconnects", "digest_errors". The name is a literal.
+struct EventCount {
+  std::string_view name;
+  uint64_t count = 0;
+};
+
 // The library's block interface: a file, a drive, an array, a disk. Belongs to one loop and is used
 // only there. Requests may complete in any order; overlapping ones in flight have no order.
 // A write that fails may have happened in full, in part, or not at all.
 class Device {
  public:
-  virtual ~Device() = default;
+  Device();
+  virtual ~Device();
 
   const DeviceInfo& info() const { return info_; }
   DeviceState state() const { return state_; }
@@ -97,6 +114,12 @@ class Device {
   // or may not be seen. Errors as for submit().
   Task<Result<std::vector<Extent>>> extents(uint64_t offset_bytes, uint64_t length_bytes,
                                             uint32_t limit);
+
+  // From now on each request is counted and timed by the clock of `loop`, on which the device
+  // lives. Measured is every device that was opened by a URI, every array and every CalledDevice.
+  void measure(const Loop& loop);
+  const DeviceMeter* meter() const { return meter_.get(); }  // null: not measured
+  virtual std::vector<EventCount> event_counts() const { return {}; }
 
   // Waits for requests in flight, then lets go of the resources. Once, before destruction.
   virtual Task<Status> close() = 0;
@@ -132,6 +155,7 @@ class Device {
   using Watchers =
       boost::intrusive::list<DeviceWatcher, boost::intrusive::constant_time_size<false>>;
   Watchers watchers_;
+  std::unique_ptr<DeviceMeter> meter_;
 };
 
 struct Device::Io : IoRequest {

@@ -44,9 +44,10 @@ Task<Result<std::unique_ptr<Device>>> open_device(Context context, std::string t
   auto uri = Uri::parse(text);
   if (!uri.ok()) co_return uri.status();
   for (const SchemeRow& row : kSchemes) {
-    if (row.scheme == uri->scheme) {
-      co_return co_await row.open(context, std::move(uri).value(), std::move(text));
-    }
+    if (row.scheme != uri->scheme) continue;
+    auto opened = co_await row.open(context, std::move(uri).value(), std::move(text));
+    if (opened.ok()) (*opened)->measure(context.loop);
+    co_return opened;
   }
   co_return error(Code::k_invalid_argument, "\"{}\": no device scheme \"{}\"; there are {}", text,
                   uri->scheme, fmt::join(device_schemes(), ", "));

@@ -52,7 +52,11 @@ class Loop {
  public:
   virtual ~Loop() = default;
 
-  virtual uint64_t now_ns() const = 0;   // monotonic
+  virtual uint64_t now_ns() const = 0;  // monotonic
+  // When this batch of work began: a clock that is read once for many commands, for measuring them.
+  // The loop begins a batch in each turn, once it has looked for completions.
+  uint64_t batch_ns() const { return batch_ns_ != 0 ? batch_ns_ : now_ns(); }
+  virtual void begin_batch() {}          // another: batch_ns() is now
   virtual uint64_t wall_ns() const = 0;  // since 1970-01-01 UTC; for records, never for timeouts
   virtual Prng& prng() = 0;
 
@@ -75,6 +79,9 @@ class Loop {
   // Runs the loop until `task` has ended: the door from plain code into coroutines.
   template <typename T>
   T block_on(Task<T> task);
+
+ protected:
+  uint64_t batch_ns_ = 0;  // 0: the clock of this loop costs nothing to read
 };
 
 struct Loop::Sleep : Timer {
@@ -119,6 +126,7 @@ T Loop::block_on(Task<T> task) {
   bool ended = false;
   frame.promise().set_finished(
       [](void* flag, std::coroutine_handle<>) { *static_cast<bool*>(flag) = true; }, &ended);
+  begin_batch();
   Trampoline::run(frame);
   while (!ended) {
     bool alive = run_once(true);

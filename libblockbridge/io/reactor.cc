@@ -163,7 +163,10 @@ void Reactor::fire_timers() {
 }
 
 void Reactor::enter(bool wait) {
-  if (!wait) return engine_->flush();
+  if (!wait) {
+    engine_->flush();
+    return begin_batch();
+  }
   // Asleep, we would be woken at the cost of an interrupt, ours and the sender's: as long as what
   // we wait for comes soon, looking for it is cheaper for both. Idle, or on a core that the peer
   // needs, it is not: after each time in vain twice as many short waits are slept through, at
@@ -172,7 +175,8 @@ void Reactor::enter(bool wait) {
   bool spun = may_spin_ && last_wait_short_ && spin_skip_ == 0;
   bool came = spun && spin(started_ns);
   if (!came) engine_->sleep(timers_.next_deadline_ns(), spun ? now_ns() : started_ns);
-  last_wait_short_ = now_ns() - started_ns < kSpinNs;
+  begin_batch();
+  last_wait_short_ = batch_ns_ - started_ns < kSpinNs;
   if (came) {  // on a shared core the peer sometimes runs in the middle of it, too
     spin_penalty_ = std::max(1u, spin_penalty_ / 2);
   } else if (spun) {

@@ -31,6 +31,7 @@ class Reactor final : public Loop {
   ~Reactor() override;
 
   uint64_t now_ns() const override;
+  void begin_batch() override { batch_ns_ = now_ns(); }
   uint64_t wall_ns() const override;
   Prng& prng() override { return prng_; }
   void post(Work& work) override { ready_.push_back(work); }

@@ -220,6 +220,7 @@ Array::Array(std::unique_ptr<ArrayCore> core) : core_(std::move(core)) {
     info_.discard |= device.discard;
   }
   core_->transfer_max_bytes_ = info_.transfer_max_bytes;
+  measure(core_->loop_);
 }
 
 Array::~Array() {

@@ -111,6 +111,7 @@ class Peer final : public QueueHost {
   }
 
   void pump(uint64_t now_ns) {
+    queue.pass_time(now_ns);
     queue.retry_connect(now_ns);
     for (bool any = true; any;) {
       any = false;

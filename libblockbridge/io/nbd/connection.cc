@@ -13,7 +13,8 @@ Connection::Connection(Server& server, std::unique_ptr<Stream> stream, uint64_t 
       buffer_(std::make_unique_for_overwrite<std::byte[]>(kReceiveBytes)),
       room_(server.context_.loop),
       idle_(server.context_.loop),
-      started_ns_(server.context_.loop.now_ns()) {
+      started_ns_(server.context_.loop.now_ns()),
+      meter_(server.limits_.requests_max) {
   iov_.reserve(kIovMax);
   sender_.connection = this;
   sender_.done = [](StreamOp* op, Result<size_t> result) {

@@ -6,6 +6,7 @@
 
 #include "io/nbd/handshake.h"
 #include "io/nbd/server.h"
+#include "io/queue_meter.h"
 
 namespace bb::io::nbd {
 
@@ -28,6 +29,7 @@ class Connection {
   bool ended() const { return ended_; }
   bool haggles() const { return export_ == nullptr && !ended_; }
   ConnectionInfo info() const;
+  const IoStats& stats() const { return meter_.stats(); }
 
  private:
   static constexpr size_t kReceiveBytes = 256 * 1024;
@@ -44,6 +46,7 @@ class Connection {
     Connection* connection = nullptr;
     Slot* link = nullptr;  // free list, ready list or list being sent
     Request request;
+    CommandTimes times;
     uint64_t progress_bytes = 0;  // of the request, done by the device
     bool flushing = false;        // a trim with FUA, second half
     Errno error = Errno::kNone;
@@ -88,6 +91,7 @@ class Connection {
   void fail(Slot& slot, Errno error, std::string_view text,
             std::optional<uint64_t> at_bytes = std::nullopt);
   void count(const Slot& slot);
+  void measure(const Slot& slot, uint64_t now_ns);
 
   // Replies.
   void reply_ready(Slot& slot);
@@ -136,6 +140,7 @@ class Connection {
   uint64_t payload_started_ns_ = 0;
   uint64_t drain_started_ns_ = 0;
   ConnectionCounters counters_;
+  QueueMeter meter_;
 };
 
 }  // namespace bb::io::nbd

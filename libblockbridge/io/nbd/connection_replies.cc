@@ -37,6 +37,7 @@ void Connection::count(const Slot& slot) {
 
 void Connection::reply_ready(Slot& slot) {
   count(slot);
+  meter_.answer(slot.times);
   slot.link = nullptr;
   if (ready_tail_ != nullptr) {
     ready_tail_->link = &slot;
@@ -52,6 +53,7 @@ void Connection::reply_ready(Slot& slot) {
 
 // Hands all ready replies to one send.
 void Connection::flush() {
+  meter_.stamp(server_.context_.loop.batch_ns());
   if (sending_ || ready_head_ == nullptr) return;
   if (broken_) {
     while (ready_head_ != nullptr) {
@@ -89,11 +91,15 @@ void Connection::flush() {
 
 void Connection::on_sent(const Result<size_t>& result) {
   sending_ = false;
+  Loop& loop = server_.context_.loop;
+  loop.begin_batch();  // for the time the send took
   while (sent_ != nullptr) {
     Slot* slot = sent_;
     sent_ = slot->link;
+    measure(*slot, loop.batch_ns());
     release(*slot);
   }
+  meter_.end_batch();
   if (!result.ok()) {
     broken_ = true;
     if (why_.empty()) why_ = result.status().text();

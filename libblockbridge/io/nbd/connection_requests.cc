@@ -46,6 +46,7 @@ Task<Status> Connection::transmit() {
     while (!ended_ && parse_one()) {
     }
     parsing_ = false;
+    server_.context_.loop.begin_batch();  // what the device did meanwhile was its time
     flush();
     if (ended_) co_return Status();
     if (starved_) {
@@ -195,12 +196,14 @@ Connection::Slot* Connection::admit(const Request& request, const Verdict& verdi
   slot->received_bytes = 0;
   slot->payload_bytes = verdict.payload_bytes;
   slot->header_bytes = 0;
+  meter_.begin(slot->times, server_.context_.loop.batch_ns());
   ++in_flight_;
   in_flight_bytes_ += need;
   return slot;
 }
 
 void Connection::start(Slot& slot) {
+  meter_.submit(slot.times, server_.context_.loop.batch_ns());
   if (slot.request.command == Command::kBlockStatus) {
     server_.tasks_.spawn(answer_block_status(&slot));
   } else {

@@ -235,6 +235,10 @@ Task<bool> NbdDevice::reconnect() {
   co_return true;
 }
 
+std::vector<EventCount> NbdDevice::event_counts() const {
+  return {{"reconnects", stats_.reconnects}, {"connect_failures", stats_.connect_failures}};
+}
+
 Task<Result<std::unique_ptr<Device>>> open_nbd_device(Context context, Uri uri, std::string text) {
   auto options = parse_nbd_options(std::move(uri));
   if (!options.ok()) co_return options.status();

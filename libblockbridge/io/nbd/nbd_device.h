@@ -50,6 +50,7 @@ class NbdDevice final : public Device, private ClientConnection::Owner {
   Task<Status> open();  // once, before all else; close() also after an error
   Task<Status> close() override;
   const NbdStats& stats() const { return stats_; }
+  std::vector<EventCount> event_counts() const override;
   const RemoteExport& remote() const { return remote_; }
 
  protected:

@@ -22,6 +22,7 @@ Server::Server(Context context, ServerLimits limits, ServerTls tls)
       limits_(limits),
       tls_(std::move(tls)),
       pool_(limits.buffer_bytes_max, kKeepBytes),
+      recorder_(limits.slow_ns),
       ended_(context.loop),
       tasks_(context.loop) {
   BB_CHECK(limits.buffer_bytes_max >= kPayloadMax, "{} bytes of buffers, one request may need {}",
@@ -82,6 +83,7 @@ Task<Status> Server::remove_export(std::string name) {
     ended_.reset();
     co_await ended_.wait();
   }
+  past_.erase(name);
   exports_.remove_if([leaving](const auto& each) { return each.get() == leaving; });
   co_return Status();
 }
@@ -150,6 +152,7 @@ bool Server::make_room() {
 
 Task<void> Server::serve(Connection* connection) {
   co_await connection->run();
+  remember(*connection);
   connections_.remove_if([connection](const auto& each) { return each.get() == connection; });
   ended_.set();
 }

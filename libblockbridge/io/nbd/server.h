@@ -2,6 +2,7 @@
 #pragma once
 
 #include <list>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -10,6 +11,7 @@
 #include "io/device.h"
 #include "io/nbd/buffer_pool.h"
 #include "io/nbd/handshake.h"
+#include "io/stats_report.h"
 #include "io/sync.h"
 #include "io/tls_context.h"
 
@@ -23,6 +25,7 @@ struct ServerLimits {
   uint64_t handshake_ns_max = 15'000'000'000;  // from accept to transmission, TLS included
   uint64_t stall_ns_max = 120'000'000'000;     // in the middle of a write, or not reading
   uint64_t drain_ns_max = 10'000'000'000;      // replies still unsent when stopping
+  uint64_t slow_ns = 0;  // what the flight recorder calls slow; 0: see FlightRecorder
 };
 
 struct ServerTls {
@@ -85,6 +88,8 @@ class Server {
 
   std::vector<ConnectionInfo> connections() const;
   std::vector<std::string> export_names() const;
+  // A row for each export, followed by one for each of its connections; what was slow or failed.
+  void collect(StatsReport* into) const;
 
  private:
   friend class Connection;
@@ -97,6 +102,7 @@ class Server {
   Export* find(std::string_view name);
   void tick();
   void arm_tick();
+  void remember(const Connection& connection);
   void on_room();  // a buffer came back while some connection wanted one
 
   struct Tick final : Timer {
@@ -111,6 +117,8 @@ class Server {
   std::list<std::unique_ptr<Export>> exports_;
   std::vector<std::unique_ptr<Listener>> listeners_;
   std::list<std::unique_ptr<Connection>> connections_;
+  std::map<std::string, IoStats> past_;  // of connections that have ended, by export
+  FlightRecorder recorder_;
   uint64_t next_id_ = 1;
   bool stopping_ = false;
   bool stopped_ = false;

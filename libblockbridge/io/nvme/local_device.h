@@ -35,6 +35,7 @@ class LocalDevice final : public Device {
 
   Task<Status> close() override;
   const LocalStats& stats() const { return stats_; }
+  std::vector<EventCount> event_counts() const override { return {{"retries", stats_.retries}}; }
 
  protected:
   void do_submit(IoRequest& request) override;

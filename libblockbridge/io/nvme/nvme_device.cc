@@ -327,4 +327,12 @@ std::vector<PathInfo> NvmeDevice::paths() const {
   return all;
 }
 
+std::vector<EventCount> NvmeDevice::event_counts() const {
+  return {{"reconnects", stats_.reconnects},
+          {"connect_failures", stats_.connect_failures},
+          {"digest_errors", stats_.digest_errors},
+          {"retries", stats_.retries},
+          {"moves", stats_.moves}};
+}
+
 }  // namespace bb::io::nvme

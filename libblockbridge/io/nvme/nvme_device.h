@@ -48,6 +48,7 @@ class NvmeDevice final : public Device, public DevicePaths, private NvmePath::Ow
   const std::vector<std::unique_ptr<NvmePath>>& nvme_paths() const { return paths_; }
   size_t unsettled() const { return unsettled_.size() + held_; }
   std::vector<PathInfo> paths() const override;
+  std::vector<EventCount> event_counts() const override;
 
  protected:
   void do_submit(IoRequest& request) override;

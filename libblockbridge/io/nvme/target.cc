@@ -54,6 +54,7 @@ Target::Target(Context context, TargetOptions options)
   core_.set_save_reservation([this](NamespaceRef of, const ReservationState& state) {
     saving_.spawn(save_reservation(std::move(of), state));
   });
+  core_.recorder = FlightRecorder(options_.slow_ns);
   housekeeping_.owner = this;
   housekeeping_.fire = [](Timer* timer) { static_cast<Housekeeping*>(timer)->owner->keep_house(); };
 }
@@ -180,6 +181,7 @@ void Target::make_room() {
 Task<void> Target::serve(TargetConnection* connection) {
   co_await connection->run();
   if (auto handover = connection->take_departure()) options_.hand_over(std::move(*handover));
+  remember(*connection);
   connections_.remove_if([connection](const auto& one) { return one.get() == connection; });
   progress_.set();
 }
@@ -335,6 +337,7 @@ Task<Status> Target::remove_subsystem(std::string nqn) {
     for (uint32_t nsid : found->second->nsids()) all.emplace_back(found->second->find(nsid));
   }
   BB_CO_TRY(core_.remove_subsystem(nqn));
+  past_.erase(nqn);
   for (const NamespaceRef& one : all) {
     while (one->reservation->saving()) {
       progress_.reset();

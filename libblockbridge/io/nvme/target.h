@@ -3,12 +3,14 @@
 
 #include <functional>
 #include <list>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "io/nvme/reservation_store.h"
 #include "io/nvme/target_connection.h"
+#include "io/stats_report.h"
 #include "io/tls_policy.h"
 
 namespace bb::io::nvme {
@@ -27,6 +29,7 @@ struct TargetOptions {
   // where no keys are given out.
   TlsPolicy tls = TlsPolicy::kOff;
   TargetLimits limits;
+  uint64_t slow_ns = 0;  // what the flight recorder calls slow; 0: see FlightRecorder
 };
 
 struct NamespaceOptions {
@@ -129,7 +132,10 @@ class Target {
 
   std::vector<ControllerStat> controllers() const;
   Counters counters(const std::string& nqn) const;  // of a subsystem, all hosts so far
-  std::vector<std::string> addresses() const;       // we listen on, with the ports chosen
+  // A row for each subsystem, followed by one for each connection of its I/O queues; and what was
+  // slow or failed.
+  void collect(StatsReport* into) const;
+  std::vector<std::string> addresses() const;  // we listen on, with the ports chosen
   uint64_t buffer_bytes() const { return pool_.used_bytes() + pool_.idle_bytes(); }
 
   // Cuts off everybody and waits for what is in flight. Once, before destruction.
@@ -152,6 +158,13 @@ class Target {
   Task<void> drained(std::function<bool(const TargetConnection&)> of);
   void keep_house();
   Task<void> save_reservation(NamespaceRef of, ReservationState state);
+  void remember(const TargetConnection& connection);
+
+  struct Past {  // of connections that have ended
+    IoStats io;
+    uint64_t digest_errors = 0;
+    void add(const TargetQueue& queue);
+  };
 
   Loop& loop_;
   Network& network_;
@@ -163,6 +176,7 @@ class Target {
   Event progress_;
   std::vector<std::unique_ptr<Listener>> listeners_;
   std::list<std::unique_ptr<TargetConnection>> connections_;
+  std::map<std::string, Past> past_;  // by NQN
   TaskGroup accepting_;
   TaskGroup serving_;
   TaskGroup saving_;

@@ -21,6 +21,7 @@ void TargetQueue::answer(uint16_t index, NvmeStatus status, uint64_t result) {
   if (slot.half != Half::kNone) on_half_answered(index);
   if (!slot.send_data) give_data(slot);
   encode_answer(slot);
+  meter_.answer(slot.times);
   if (!closing_) to_send_.push(index);
 }
 
@@ -75,6 +76,7 @@ void TargetQueue::count(const TargetSlot& slot) {
 }
 
 std::vector<iovec>* TargetQueue::outgoing() {
+  meter_.stamp(now_ns_);
   if (sending_) return nullptr;
   iov_.clear();
   being_sent_.clear();
@@ -115,7 +117,11 @@ void TargetQueue::on_sent() {
   BB_CHECK(sending_, "sent what was not being sent");
   sending_ = false;
   if (term_state_ == Control::kSending) term_state_ = Control::kDone;
-  for (uint16_t index : being_sent_) free_slot(index);
+  for (uint16_t index : being_sent_) {
+    measure(slots_[index]);
+    free_slot(index);
+  }
+  meter_.end_batch();
   being_sent_.clear();
   if (auth_ != nullptr && auth_->failed() && to_send_.empty()) {
     return close(("authentication: " + auth_->reason()).c_str());

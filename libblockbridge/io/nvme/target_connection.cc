@@ -102,13 +102,24 @@ void TargetConnection::note_host() {
   }
 }
 
+void TargetConnection::begin_batch() {
+  loop_.begin_batch();
+  queue_.pass_time(loop_.batch_ns());
+}
+
 // Starts what can be started, sends what can be sent.
 void TargetConnection::pump() {
-  queue_.retry_connect(loop_.now_ns());
+  queue_.pass_time(loop_.batch_ns());
+  queue_.retry_connect(loop_.batch_ns());
   note_host();
   pumping_ = true;
-  while (auto slot = queue_.next_io()) submit(*slot);
+  bool any = false;
+  while (auto slot = queue_.next_io()) {
+    submit(*slot);
+    any = true;
+  }
   pumping_ = false;
+  if (any) begin_batch();  // what the device did meanwhile was its time
   flush();
   if (queue_.home() != 0 && !queue_.sending() && !pump_posted_) idle_.set();
   if (!queue_.closing()) return;
@@ -173,6 +184,7 @@ void TargetConnection::flush() {
 }
 
 void TargetConnection::on_sent(const Result<size_t>& sent) {
+  begin_batch();  // for the time the send took
   queue_.on_sent();
   if (!sent.ok()) queue_.close("the connection was lost while sending");
   schedule();
@@ -212,7 +224,7 @@ Task<bool> TargetConnection::secure() {
       queue_.close("a host in the clear where TLS is required");
       co_return false;
     }
-    hear(first, loop_.now_ns());
+    hear(first, loop_.batch_ns());
     pump();
     co_return true;
   }
@@ -242,7 +254,7 @@ void TargetConnection::resume(Handover handover) {
   queue_.set_port(handover.port);
   if (handover.tls_identity) queue_.set_tls_identity(std::move(*handover.tls_identity));
   tls_.reset();
-  queue_.resume(handover.received, loop_.now_ns());
+  queue_.resume(handover.received, loop_.batch_ns());
   schedule();
 }
 
@@ -281,7 +293,7 @@ Task<void> TargetConnection::run() {
       break;
     }
     size_t placed = std::min(*got, direct.size());
-    uint64_t now_ns = loop_.now_ns();
+    uint64_t now_ns = loop_.batch_ns();
     if (placed > 0) hear(ConstBytes(direct).first(placed), now_ns);
     hear({receive_.get(), *got - placed}, now_ns);
     note_host();

@@ -71,6 +71,7 @@ class TargetConnection final : QueueHost {
 
   void schedule();
   void pump();
+  void begin_batch();
   void submit(uint16_t slot);
   void flush();
   void on_io_done(uint16_t slot, const Status& status);

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "io/flight_recorder.h"
 #include "io/nvme/target_ana.h"
 #include "io/nvme/target_controller.h"
 
@@ -81,6 +82,7 @@ class TargetCore {
   uint32_t controllers_ended = 0;
   uint64_t buffered_bytes = 0;    // of all queues
   uint64_t buffer_share() const;  // what one queue may have of it just now
+  FlightRecorder recorder;        // of all queues
 
   struct Leftover {  // a closed queue with commands at the device
     TargetQueue* queue;

@@ -184,6 +184,7 @@ std::optional<uint16_t> TargetQueue::next_io() {
     slot.state = State::kDevice;
     ++of.io_in_flight;
     ++io_in_flight_;
+    meter_.submit(slot.times, now_ns_);
     return index;
   }
   return std::nullopt;

@@ -33,6 +33,7 @@ TargetQueue::TargetQueue(TargetCore& core, QueueHost& host)
       io_ready_(slots_.size()),
       waiting_(slots_.size()),
       to_send_(2 * slots_.size()),
+      meter_(slots_.size()),
       ana_(&core.ana_port(0)) {
   free_.reserve(slots_.size());
   for (size_t i = slots_.size(); i > 0; --i) {
@@ -98,6 +99,7 @@ void TargetQueue::fatal(FatalError error, uint32_t information, ConstBytes heade
 }
 
 void TargetQueue::on_bytes(ConstBytes bytes, uint64_t now_ns) {
+  now_ns_ = now_ns;
   // A host counts on it that nothing is executed once its keep alive has run out, however late we
   // come to look (this process may have been stopped for a while).
   if (controller_ != nullptr && controller_->expired(now_ns)) close("no keep alive in time");
@@ -189,6 +191,8 @@ void TargetQueue::on_capsule(ConstBytes header, uint64_t now_ns) {
   slot.work = Work::kNone;
   slot.half = Half::kNone;
   slot.state = State::kReceiving;
+  slot.io = {};  // not what the command before asked for
+  meter_.begin(slot.times, now_ns);
   sq_head_ = static_cast<uint16_t>((sq_head_ + 1u) % sq_size_);
   if (controller_ != nullptr) controller_->heard(now_ns);
   NvmeStatus status = plan(slot);

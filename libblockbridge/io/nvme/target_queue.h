@@ -11,6 +11,7 @@
 #include "io/nvme/pdu_reader.h"
 #include "io/nvme/target_core.h"
 #include "io/nvme/target_slot.h"
+#include "io/queue_meter.h"
 
 namespace bb::io::nvme {
 
@@ -99,6 +100,15 @@ class TargetQueue {
   }
   // Is anything of the group with the device?
   bool works_on(uint32_t ana_group) const;
+  // For measuring, besides on_bytes(): from here on it is `now_ns`, when what the device answered
+  // since was there. The driver says so before and after it submits, and before on_sent().
+  void pass_time(uint64_t now_ns) {
+    now_ns_ = now_ns;
+    meter_.stamp(now_ns);
+  }
+  const IoStats& stats() const { return meter_.stats(); }
+  uint64_t digest_errors() const { return reader_.digest_errors(); }
+  uint64_t commands() const { return slots_.size() - free_.size(); }
   uint32_t slots() const { return static_cast<uint32_t>(slots_.size()); }
 
   // A Connect that had to wait may be tried again: the driver does so when woken.
@@ -208,6 +218,8 @@ class TargetQueue {
   void answer(uint16_t index, NvmeStatus status, uint64_t result = 0);
   void encode_answer(TargetSlot& slot);
   void count(const TargetSlot& slot);
+  void measure(const TargetSlot& slot);
+  void record(const TargetSlot& slot);
   void free_slot(uint16_t index);
 
   TargetCore& core_;
@@ -245,6 +257,8 @@ class TargetQueue {
   bool discarding_ = false;  // a refused capsule's data: answer at its end
   uint64_t buffered_bytes_ = 0;
   uint32_t io_in_flight_ = 0;
+  QueueMeter meter_;
+  uint64_t now_ns_ = 0;  // when the driver last said what time it is
   std::array<std::byte, kIcBytes> hello_{};
   std::array<std::byte, kTermHeaderBytes + kTermDataMaxBytes> term_{};
   size_t term_bytes_ = 0;

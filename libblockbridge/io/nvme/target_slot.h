@@ -7,6 +7,7 @@
 #include <bit>
 #include <vector>
 
+#include "io/io_stats.h"
 #include "io/nvme/command.h"
 #include "io/nvme/pdu.h"
 #include "io/nvme/target_subsystem.h"
@@ -85,6 +86,7 @@ struct TargetSlot {
   std::byte* scratch = nullptr;  // what the device has: to be compared, verified, copied
   uint64_t result = 0;
   NamespaceRef name_space;  // from its plan to its answer
+  CommandTimes times;
   Sqe sqe;
   TargetIo io;
   SlotLock lock;

@@ -51,6 +51,30 @@ TEST(Reactor, ATimerDueAtOnceEndsTheWait) {
   for (int i = 0; i < 200; ++i) world.run(sleep(world.reactor.get(), 1));
 }
 
+// Whoever measures reads no clock; who was away for long says so, and a sleep is no part of a
+// batch.
+Task<void> see_batches(Loop* loop) {
+  uint64_t began_ns = loop->batch_ns();
+  while (loop->now_ns() <= began_ns + 1000) {
+  }
+  EXPECT_EQ(loop->batch_ns(), began_ns);
+  loop->begin_batch();
+  EXPECT_GT(loop->batch_ns(), began_ns + 1000);
+  uint64_t slept_ns = loop->now_ns();
+  co_await loop->sleep_for(1'000'000);
+  EXPECT_GE(loop->batch_ns(), slept_ns + 1'000'000);
+}
+
+TEST(Reactor, ABatchHasOneTimeUntilAnotherBegins) {
+  World world;
+  for (int i = 0; i < 2; ++i) world.run(see_batches(world.reactor.get()));
+  uint64_t idle_since_ns = world.reactor->now_ns();
+  while (world.reactor->now_ns() <= idle_since_ns + 1000) {
+  }
+  auto begun = [](Loop* loop) -> Task<uint64_t> { co_return loop->batch_ns(); };
+  EXPECT_GT(world.run(begun(world.reactor.get())), idle_since_ns + 1000);  // not when it last ran
+}
+
 struct RemoteMark : Work {
   Event* event = nullptr;
   std::atomic<int>* count = nullptr;
