@@ -299,6 +299,33 @@ auto guarded(Result (bb::DeviceView::*call)(Args...) const) {
   };
 }
 
+py::dict counters_dict(const bb_io_counters& counters) {
+  py::dict out;
+  out["connections"] = counters.connections;
+  out["in_flight"] = counters.in_flight;
+  out["reads"] = counters.reads;
+  out["writes"] = counters.writes;
+  out["others"] = counters.others;
+  out["read_bytes"] = counters.read_bytes;
+  out["written_bytes"] = counters.written_bytes;
+  out["other_bytes"] = counters.other_bytes;
+  out["read_errors"] = counters.read_errors;
+  out["write_errors"] = counters.write_errors;
+  out["other_errors"] = counters.other_errors;
+  out["digest_errors"] = counters.digest_errors;
+  out["reconnects"] = counters.reconnects;
+  out["retries"] = counters.retries;
+  return out;
+}
+
+// The method `counters` of `Self`, without holding up other Python threads.
+template <typename Self, typename Call>
+auto counters_of(Call call) {
+  return [counters = guarded(call)](Self& self) {
+    return counters_dict(without_gil([&] { return counters(self); }));
+  };
+}
+
 void bind_io(py::module_& m) {
   py::class_<PyIo>(m, "Io")
       .def("read", read)
@@ -310,7 +337,9 @@ void bind_io(py::module_& m) {
       .def("extents", extents_of, NoGil())
       .def("submit", submit)
       .def("paths_json", guarded(&bb::DeviceView::paths_json), NoGil())
-      .def("info", info_of);
+      .def("info", info_of)
+      .def("counters", counters_of<const PyIo>(&bb::DeviceView::counters))
+      .def("stats_json", guarded(&bb::DeviceView::stats_json), NoGil());
   py::enum_<bb_io_op>(m, "IoOp")
       .value("READ", BB_IO_READ)
       .value("WRITE", BB_IO_WRITE)
@@ -360,6 +389,8 @@ void bind_export(py::module_& m) {
         return std::make_unique<PyExport>(bb::Export(io.view, number, listen, options));
       }))
       .def("uri", guarded(&bb::Export::uri))
+      .def("counters", counters_of<PyExport>(&bb::Export::counters))
+      .def("stats_json", guarded(&bb::Export::stats_json), NoGil())
       .def("close", &PyExport::close);
 }
 
@@ -400,6 +431,7 @@ void bind_objects(py::module_& m) {
         return std::make_unique<PyRuntime>(bb::Runtime(false, engine, spin));
       }))
       .def("engine", guarded(&bb::Runtime::engine))
+      .def("metrics", guarded(&bb::Runtime::metrics), NoGil())
       .def("close", &PyRuntime::close);
   py::class_<PyFunctions::Shape>(m, "Shape")
       .def(py::init<uint64_t, uint32_t, uint32_t, std::string>());

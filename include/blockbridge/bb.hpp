@@ -50,6 +50,13 @@ class Owner {
   Handle* handle_ = nullptr;
 };
 
+// Takes over a text of the library.
+inline std::string take_text(char* text) {
+  std::string out(text);
+  bb_string_free(text);
+  return out;
+}
+
 class Runtime : public Owner<bb_runtime> {
  public:
   explicit Runtime(bool host_driven = false, bb_engine engine = BB_ENGINE_AUTO, bool spin = true) {
@@ -74,6 +81,11 @@ class Runtime : public Owner<bb_runtime> {
     return fd;
   }
   void poll() const { check(bb_runtime_poll(handle_)); }
+  std::string metrics() const {  // Prometheus text
+    char* text = nullptr;
+    check(bb_runtime_get_metrics(handle_, &text));
+    return take_text(text);
+  }
 };
 
 // Reads, writes, flushes: a device of its own or, borrowed, an array's.
@@ -115,6 +127,16 @@ class DeviceView {
     return list;
   }
   void submit(bb_io& io) const { bb_device_submit(device_, &io); }
+  bb_io_counters counters() const {
+    bb_io_counters counters = BB_IO_COUNTERS_INIT;
+    check(bb_device_get_counters(device_, &counters));
+    return counters;
+  }
+  std::string stats_json() const {
+    char* json = nullptr;
+    check(bb_device_get_stats(device_, &json));
+    return take_text(json);
+  }
   bb_device* handle() const { return device_; }
 
  private:
@@ -156,9 +178,7 @@ class Array : public Owner<bb_array> {
   std::string info_json() const {
     char* json = nullptr;
     check(bb_array_get_info(handle_, &json));
-    std::string text(json);
-    bb_string_free(json);
-    return text;
+    return take_text(json);
   }
   void fail_member(const std::string& uuid) { check(bb_array_fail_member(handle_, uuid.c_str())); }
   void readmit_member(const std::string& uuid) {
@@ -234,6 +254,16 @@ class Export : public Owner<bb_export> {
   void close() { check(bb_export_close(&handle_)); }
 
   std::string uri() const { return bb_export_uri(handle_); }
+  bb_io_counters counters() const {
+    bb_io_counters counters = BB_IO_COUNTERS_INIT;
+    check(bb_export_get_counters(handle_, &counters));
+    return counters;
+  }
+  std::string stats_json() const {
+    char* json = nullptr;
+    check(bb_export_get_stats(handle_, &json));
+    return take_text(json);
+  }
 };
 
 // See bb_discovery_options.
@@ -269,9 +299,7 @@ class DiskNode : public Owner<bb_disknode> {
   std::string info_json() const {
     char* json = nullptr;
     check(bb_disknode_get_info(handle_, &json));
-    std::string text(json);
-    bb_string_free(json);
-    return text;
+    return take_text(json);
   }
 };
 

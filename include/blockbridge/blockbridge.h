@@ -404,6 +404,51 @@ BB_API int bb_discovery_start(bb_runtime* runtime, const bb_discovery_options* o
 /* Nothing is told any more once this has returned; never from within the callback. Since 0.1. */
 BB_API int bb_discovery_close(bb_discovery** discovery);
 
+/* ---- statistics: what the I/O of a device or an export was like --------------------------------
+ *
+ * Collected always, from the opening on, at the cost of some twenty nanoseconds a command. Any
+ * thread; like every call they wait for their turn on the runtime's thread. See
+ * docs/OBSERVABILITY.md.
+ */
+
+typedef struct bb_io_counters {
+  uint32_t struct_size;
+  uint32_t connections;                             /* export: of hosts, at present; device: 0 */
+  uint64_t in_flight;                               /* commands begun and not ended, at present */
+  uint64_t reads, writes, others;                   /* that succeeded; others: flush, discard,
+                                                       write zeroes, compare */
+  uint64_t read_bytes, written_bytes, other_bytes;  /* of those */
+  uint64_t read_errors, write_errors, other_errors; /* commands that failed */
+  uint64_t digest_errors;                           /* damage on the way that a digest showed */
+  uint64_t reconnects; /* device over a network: connections made again */
+  uint64_t retries;    /* device over a network: commands sent again after damage */
+} bb_io_counters;
+#define BB_IO_COUNTERS_INIT {sizeof(bb_io_counters), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+
+/* Fills `counters` up to counters->struct_size bytes. An export counts what hosts asked of it, over
+ * all their connections so far; its device counts whoever uses it. Errors: BB_NOT_SUPPORTED (an
+ * export by ublk: ask its device). Since 0.1. */
+BB_API int bb_device_get_counters(bb_device* device, bb_io_counters* counters);
+BB_API int bb_export_get_counters(bb_export* exported, bb_io_counters* counters);
+
+/* Counters, latencies and the commands worth a look, as JSON text with stable keys:
+ *   type "device" or "export", name, in_flight, events {reconnects, digest_errors, ...};
+ *   read, write, other: {count, bytes, errors, latency {stage: histogram}}, where a device has the
+ *     stage "total" and an export also receive, device and send; a histogram is {count, sum_ns,
+ *     max_ns, p50_ns, p90_ns, p99_ns, p999_ns, buckets [[first_ns, last_ns, count]...]}, its
+ *     quantiles within 3.1 % of the truth; histograms are merged by adding up equal buckets;
+ *   slow, failed: the last of each (an export 128, a device 32), newest first: {op, object, nsid,
+ *     offset_bytes, length_bytes, status, ended (RFC 3339), age_ns, receive_ns, device_ns, send_ns,
+ *     total_ns, host};
+ *   connections (of an export): one such object each, with labels {export, host, peer, queue}.
+ * `*json` is freed by bb_string_free. Since 0.1. */
+BB_API int bb_device_get_stats(bb_device* device, char** json);
+BB_API int bb_export_get_stats(bb_export* exported, char** json);
+
+/* The same of all that is open in the runtime, as Prometheus text (format 0.0.4), for a /metrics of
+ * your own. `*text` is freed by bb_string_free. Since 0.1. */
+BB_API int bb_runtime_get_metrics(bb_runtime* runtime, char** text);
+
 /* ---- disk node: publish drives as an Ethernet-attached enclosure ------------------- */
 
 typedef struct bb_disknode bb_disknode;

@@ -147,6 +147,7 @@ int open_array(const char* call, bb_runtime* runtime, bb_device* const* members,
   handle->device.device = handle->array.get();
   for (bb_device* member : handle->members) member->users.fetch_add(1);
   runtime->children.fetch_add(1);
+  capi::watch(runtime, handle->device);
   *out = handle.release();
   return BB_OK;
 }
@@ -251,6 +252,7 @@ int bb_array_close(bb_array** array) {
   }
   Status blocked = capi::may_block(handle->runtime);
   if (!blocked.ok()) return capi::code_of(blocked);
+  capi::unwatch(handle->runtime, handle->device);
   Status status = capi::call(handle->runtime, [handle] { return close(handle); });
   for (bb_device* member : handle->members) member->users.fetch_sub(1);
   handle->runtime->children.fetch_sub(1);

@@ -187,6 +187,7 @@ int bb_device_close(bb_device** device) {
   }
   Status blocked = capi::may_block(handle->runtime);
   if (!blocked.ok()) return capi::code_of(blocked);
+  capi::unwatch(handle->runtime, *handle);
   Status status = capi::call(handle->runtime, [&] { return close_device(&handle->owned); });
   handle->runtime->children.fetch_sub(1);
   delete handle;

@@ -19,12 +19,17 @@ namespace nbd = bb::io::nbd;
 namespace nvme = bb::io::nvme;
 namespace ublk = bb::io::ublk;
 
-struct bb_export {
+struct bb_export final : capi::StatsSource {
   bb_device* device = nullptr;
   std::unique_ptr<nvme::Target> target;  // one of the three
   std::unique_ptr<nbd::Server> server;
   std::unique_ptr<ublk::Attachment> attachment;
   std::string uri;
+
+  void collect(bb::io::StatsReport* into) const override {
+    if (target != nullptr) target->collect(into);
+    if (server != nullptr) server->collect(into);
+  }
 };
 
 namespace {
@@ -134,6 +139,7 @@ int bb_export_start(bb_device* device, const bb_export_options* options, bb_expo
   if (!status.ok()) return capi::code_of(status);
   device->users.fetch_add(1);
   device->runtime->children.fetch_add(1);
+  capi::watch(device->runtime, *handle);
   *out = handle.release();
   return BB_OK;
 }
@@ -142,12 +148,43 @@ const char* bb_export_uri(bb_export* exported) {
   return exported == nullptr ? "" : exported->uri.c_str();
 }
 
+namespace {
+
+// What the kernel does with a ublk device is seen at the device only.
+Status has_stats(const char* call, const bb_export& exported) {
+  if (exported.attachment == nullptr) return {};
+  return bb::error(Code::k_not_supported, "{}: {} is measured as its device: ask that", call,
+                   exported.uri);
+}
+
+}  // namespace
+
+int bb_export_get_counters(bb_export* exported, bb_io_counters* counters) {
+  if (exported == nullptr || counters == nullptr) {
+    return capi::invalid("bb_export_get_counters: an argument is NULL");
+  }
+  Status status = has_stats("bb_export_get_counters", *exported);
+  if (!status.ok()) return capi::code_of(status);
+  return capi::get_counters("bb_export_get_counters", exported->device->runtime, *exported,
+                            counters);
+}
+
+int bb_export_get_stats(bb_export* exported, char** json) {
+  if (exported == nullptr || json == nullptr) {
+    return capi::invalid("bb_export_get_stats: an argument is NULL");
+  }
+  Status status = has_stats("bb_export_get_stats", *exported);
+  if (!status.ok()) return capi::code_of(status);
+  return capi::get_stats(exported->device->runtime, *exported, json);
+}
+
 int bb_export_close(bb_export** exported) {
   if (exported == nullptr || *exported == nullptr) return BB_OK;
   bb_export* handle = *exported;
   bb_runtime* runtime = handle->device->runtime;
   Status blocked = capi::may_block(runtime);
   if (!blocked.ok()) return capi::code_of(blocked);
+  capi::unwatch(runtime, *handle);
   Status status = capi::call(runtime, [handle] { return stop(handle); });
   if (status.code() == Code::k_busy) return capi::code_of(status);
   handle->device->users.fetch_sub(1);

@@ -5,25 +5,46 @@
 #include <atomic>
 #include <cstring>
 #include <memory>
+#include <mutex>
 #include <string>
+#include <vector>
 
 #include "base/status.h"
 #include "blockbridge/blockbridge.h"
 #include "io/device.h"
 #include "io/runtime.h"
+#include "io/stats_report.h"
+
+namespace bb::capi {
+
+// A handle whose statistics can be asked for.
+class StatsSource {
+ public:
+  // On the loop. Its own row first, then those of what it consists of.
+  virtual void collect(io::StatsReport* into) const = 0;
+
+ protected:
+  ~StatsSource() = default;
+};
+
+}  // namespace bb::capi
 
 // What the opaque handles of blockbridge.h are.
 
 struct bb_runtime {
   std::unique_ptr<bb::io::Runtime> runtime;
   std::atomic<int64_t> children{0};  // objects that still live in it
+  std::mutex sources_mutex;
+  std::vector<const bb::capi::StatsSource*> sources;  // as they were opened
 };
 
-struct bb_device {
+struct bb_device final : bb::capi::StatsSource {
   bb_runtime* runtime = nullptr;
   std::unique_ptr<bb::io::Device> owned;  // null for an array's device
   bb::io::Device* device = nullptr;
   std::atomic<int64_t> users{0};  // arrays and exports that borrow it
+
+  void collect(bb::io::StatsReport* into) const override;
 };
 
 namespace bb::capi {
@@ -73,5 +94,12 @@ void on_loop(bb_runtime* runtime, Fn fn) {
 bb_device* adopt(bb_runtime* runtime, std::unique_ptr<io::Device> device);
 
 char* copy_text(const std::string& text);  // for bb_string_free
+
+// A source is part of bb_runtime_get_metrics() from watch() to unwatch(); any thread.
+void watch(bb_runtime* runtime, const StatsSource& source);
+void unwatch(bb_runtime* runtime, const StatsSource& source);
+int get_counters(const char* call, bb_runtime* runtime, const StatsSource& source,
+                 bb_io_counters* counters);
+int get_stats(bb_runtime* runtime, const StatsSource& source, char** json);
 
 }  // namespace bb::capi

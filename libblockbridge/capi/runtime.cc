@@ -31,6 +31,7 @@ bb_device* adopt(bb_runtime* runtime, std::unique_ptr<io::Device> device) {
   handle->device = device.get();
   handle->owned = std::move(device);
   runtime->children.fetch_add(1);
+  watch(runtime, *handle);
   return handle;
 }
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -40,6 +41,55 @@ TEST_F(DeviceTest, FillsNoMoreThanTheCallersStruct) {
   ASSERT_EQ(bb_device_get_info(device_, &info), BB_OK);
   EXPECT_EQ(info.size_bytes, 64u << 20);
   EXPECT_EQ(info.transfer_max_bytes, 77u);
+}
+
+TEST_F(DeviceTest, CountsWhatItDid) {
+  std::vector<unsigned char> bytes(8192);
+  ASSERT_EQ(bb_device_write(device_, 0, bytes.data(), bytes.size()), BB_OK);
+  ASSERT_EQ(bb_device_read(device_, 4096, bytes.data(), 4096), BB_OK);
+  ASSERT_EQ(bb_device_read(device_, 0, bytes.data(), 512), BB_OK);
+  ASSERT_EQ(bb_device_flush(device_), BB_OK);
+  ASSERT_EQ(bb_device_discard(device_, 0, 4096), BB_OK);
+  bb_io_counters counters = BB_IO_COUNTERS_INIT;
+  ASSERT_EQ(bb_device_get_counters(device_, &counters), BB_OK);
+  EXPECT_EQ(counters.reads, 2u);
+  EXPECT_EQ(counters.read_bytes, 4608u);
+  EXPECT_EQ(counters.writes, 1u);
+  EXPECT_EQ(counters.written_bytes, 8192u);
+  EXPECT_EQ(counters.others, 2u);
+  EXPECT_EQ(counters.other_bytes, 4096u);
+  EXPECT_EQ(counters.read_errors + counters.write_errors + counters.other_errors, 0u);
+  EXPECT_EQ(counters.in_flight, 0u);
+  EXPECT_EQ(counters.connections, 0u);
+}
+
+// An older program's struct ends earlier, as with bb_device_info.
+TEST_F(DeviceTest, CountersFillNoMoreThanTheCallersStruct) {
+  bb_io_counters counters = BB_IO_COUNTERS_INIT;
+  counters.struct_size = 24;
+  counters.writes = 77;
+  unsigned char block[512];
+  ASSERT_EQ(bb_device_read(device_, 0, block, sizeof block), BB_OK);
+  ASSERT_EQ(bb_device_get_counters(device_, &counters), BB_OK);
+  EXPECT_EQ(counters.reads, 1u);
+  EXPECT_EQ(counters.writes, 77u);
+}
+
+TEST_F(DeviceTest, MetricsHoldWhatIsOpenAndForgetWhatIsClosed) {
+  auto metrics = [this] {
+    char* text = nullptr;
+    EXPECT_EQ(bb_runtime_get_metrics(runtime_, &text), BB_OK);
+    std::string out(text);
+    bb_string_free(text);
+    return out;
+  };
+  bb_device* other = nullptr;
+  ASSERT_EQ(bb_device_open(runtime_, "mem:1M", &other), BB_OK);
+  EXPECT_NE(metrics().find("bb_device_commands_total{device=\"mem:1M\",op=\"read\"} 0\n"),
+            std::string::npos);
+  ASSERT_EQ(bb_device_close(&other), BB_OK);
+  EXPECT_EQ(metrics().find("mem:1M"), std::string::npos);
+  EXPECT_NE(metrics().find("mem:64M"), std::string::npos);
 }
 
 TEST_F(DeviceTest, BlockingCallsSplitLongTransfers) {

@@ -13,6 +13,7 @@ SIZE(bb_export_options, 104);
 SIZE(bb_host_secret, 24);
 SIZE(bb_discovery_options, 32);
 SIZE(bb_device_functions, 88);
+SIZE(bb_io_counters, 112);
 
 int main(void) {
   bb_runtime_options options = BB_RUNTIME_OPTIONS_INIT;

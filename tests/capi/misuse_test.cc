@@ -67,6 +67,24 @@ TEST_F(Misuse, NullArguments) {
   EXPECT_EQ(bb_device_close(nullptr), BB_OK);
 }
 
+TEST_F(Misuse, StatisticsOfNothing) {
+  bb_io_counters counters = BB_IO_COUNTERS_INIT;
+  char* text = nullptr;
+  EXPECT_FAILS(bb_device_get_counters(nullptr, &counters), BB_INVALID_ARGUMENT,
+               "bb_device_get_counters: an argument is NULL");
+  EXPECT_FAILS(bb_device_get_stats(device_, nullptr), BB_INVALID_ARGUMENT,
+               "bb_device_get_stats: an argument is NULL");
+  EXPECT_FAILS(bb_export_get_counters(nullptr, &counters), BB_INVALID_ARGUMENT,
+               "bb_export_get_counters: an argument is NULL");
+  EXPECT_FAILS(bb_export_get_stats(nullptr, &text), BB_INVALID_ARGUMENT,
+               "bb_export_get_stats: an argument is NULL");
+  EXPECT_FAILS(bb_runtime_get_metrics(runtime_, nullptr), BB_INVALID_ARGUMENT,
+               "bb_runtime_get_metrics: an argument is NULL");
+  counters.struct_size = 0;
+  EXPECT_FAILS(bb_device_get_counters(device_, &counters), BB_INVALID_ARGUMENT,
+               "bb_device_get_counters: struct_size is 0: use BB_IO_COUNTERS_INIT");
+}
+
 TEST_F(Misuse, WrongUris) {
   struct Case {
     const char* uri;

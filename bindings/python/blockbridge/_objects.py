@@ -22,6 +22,28 @@ def local_drives():
     return json.loads(_core.local_drives_json())
 
 
+class _HasStats:
+    """What the I/O was like. `_stats_handle()` is whoever the library asks."""
+
+    @property
+    def counters(self):
+        """A dict: reads, writes, others, their bytes and errors, in_flight, reconnects and more."""
+        return self._stats_handle().counters()
+
+    def stats(self):
+        """Counters, latencies by stage and the slow and failed commands, as bb_device_get_stats()
+        tells them: a dict."""
+        return json.loads(self._stats_handle().stats_json())
+
+    def latency(self, op="read", stage="total"):
+        """The histogram of a stage as a numpy array of rows (first_ns, last_ns, count), uint64.
+        Histograms of several objects are merged by adding up the counts of equal rows."""
+        import numpy  # only who wants arrays needs it
+
+        histogram = self.stats()[op]["latency"].get(stage, {"buckets": []})
+        return numpy.array(histogram["buckets"], dtype=numpy.uint64).reshape(-1, 3)
+
+
 class _Closes:
     """close(), idempotent, and the context manager over it."""
 
@@ -35,11 +57,14 @@ class _Closes:
         self.close()
 
 
-class _DoesIo:
+class _DoesIo(_HasStats):
     """Reading and writing; offsets and lengths in bytes, multiples of block_size."""
 
     def _io(self):
         return self._handle.io()
+
+    def _stats_handle(self):
+        return self._io()
 
     @property
     def info(self):
@@ -166,6 +191,10 @@ class Runtime(_Closes):
         shape = _core.Shape(size, block_size, threads, name)
         return Device(self, None, _core.Device(self._handle, backend, shape))
 
+    def metrics(self):
+        """All that is open in the runtime, as Prometheus text: the body of a /metrics."""
+        return self._handle.metrics()
+
 
 class Device(_DoesIo, _Closes):
     def __init__(self, runtime, uri, handle=None):
@@ -225,7 +254,7 @@ class Array(_DoesIo, _Closes):
         return Export(self, kind, listen, name, allowed_hosts, **more)
 
 
-class Export(_Closes):
+class Export(_HasStats, _Closes):
     """A device for hosts: kind "nvme-tcp" or "nbd", listen "127.0.0.1:0" or "unix:/path" (NBD).
 
     Kind "ublk" makes a block device of this machine: listen "3" for /dev/ublkb3, or "any".
@@ -252,6 +281,9 @@ class Export(_Closes):
         options.tls_ca = str(tls_ca)
         self._device = device
         self._handle = _core.Export(device._io(), kind, listen, options)
+
+    def _stats_handle(self):
+        return self._handle
 
     @property
     def uri(self):
