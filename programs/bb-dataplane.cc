@@ -7,6 +7,7 @@
 #include "common/command_line.h"
 #include "common/daemon.h"
 #include "common/failure.h"
+#include "common/metrics_server.h"
 #include "common/stop_signals.h"
 #include "io/runtime.h"
 
@@ -47,16 +48,23 @@ SIGTERM and SIGINT drain and stop; arrays are left clean.
 )";
 
 io::Task<Status> serve(io::Context context, backplane::DataplaneConfig config,
-                       StopSignals* signals) {
+                       std::string metrics_at, StopSignals* signals) {
   std::string name = config.name;
   auto daemon = co_await backplane::Dataplane::start(context, std::move(config));
   if (!daemon.ok()) co_return daemon.status();
+  auto metrics = MetricsServer::start_if(
+      context.loop, metrics_at, [from = daemon->get()](auto* into) { from->collect(into); });
+  if (!metrics.ok()) {
+    co_await (*daemon)->stop();
+    co_return metrics.status();
+  }
   announce_ready(fmt::format("ready dataplane {} nvme-tcp {} nbd {} control {}", name,
                              fmt::join((*daemon)->nvme_addresses(), ","),
                              fmt::join((*daemon)->nbd_addresses(), ","),
                              fmt::join((*daemon)->control_addresses(), ",")));
   co_await signals->stop().wait();
   announce_stopping();
+  if (*metrics != nullptr) co_await (*metrics)->stop();
   co_await (*daemon)->stop();
   co_return Status();
 }
@@ -64,11 +72,13 @@ io::Task<Status> serve(io::Context context, backplane::DataplaneConfig config,
 int run(int argc, char** argv) {
   std::string path;
   std::string log_level = "info";
+  std::string metrics_at;
   bool check = false;
   io::ReactorOptions reactor;
   CLI::App app("Makes arrays of drives and exports them until SIGTERM", kProgram);
   app.add_option("config,--config", path, "configuration, YAML")->required();
   app.add_flag("--check", check, "only say whether the configuration is right");
+  app.add_option("--metrics", metrics_at, kMetricsHelp);
   app.add_option("--log-level", log_level, "debug, info, warn, error or off")
       ->capture_default_str();
   add_reactor_options(app, &reactor);
@@ -89,7 +99,7 @@ int run(int argc, char** argv) {
   if (!runtime.ok()) return fail(kProgram, runtime.status());
   StopSignals signals((*runtime)->reactor());
   Status status = (*runtime)->reactor().block_on(
-      serve((*runtime)->context(), std::move(config).value(), &signals));
+      serve((*runtime)->context(), std::move(config).value(), metrics_at, &signals));
   return status.ok() ? 0 : fail(kProgram, status);
 }
 

@@ -159,6 +159,7 @@ void add_nvme_arguments(CLI::App& app, NvmeArguments* arguments) {
 
 Result<io::nvme::TargetOptions> nvme_target_options(const NvmeArguments& arguments) {
   io::nvme::TargetOptions options;
+  options.slow_ns = arguments.slow_ns;
   for (const std::string& address : arguments.listen) options.listen.push_back({address});
   BB_ASSIGN(options.digests, parse_digest(arguments.digest));
   BB_ASSIGN(options.tls, io::parse_tls_policy("--tls", arguments.tls));

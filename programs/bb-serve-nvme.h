@@ -32,6 +32,7 @@ struct NvmeArguments {
   std::string capsule_data = "8KiB";
   std::string keep_alive_grace = "1s";
   std::string reservations;  // folder; empty: none persist
+  uint64_t slow_ns = 0;      // see io::nvme::TargetOptions
 };
 
 void add_nvme_arguments(CLI::App& app, NvmeArguments* arguments);

@@ -4,17 +4,21 @@
 #include <fmt/format.h>
 
 #include "base/log.h"
+#include "base/units.h"
 #include "bb-serve-control.h"
 #include "bb-serve-nbd.h"
 #include "bb-serve-nvme.h"
 #include "bb-serve-ublk.h"
 #include "common/command_line.h"
 #include "common/failure.h"
+#include "common/metrics_server.h"
 #include "common/stop_signals.h"
 #include "io/device_uri.h"
 #include "io/nbd/server.h"
 #include "io/nvme/target.h"
+#include "io/rpc/stats_methods.h"
 #include "io/runtime.h"
+#include "io/stats_collect.h"
 
 namespace bb::program {
 namespace {
@@ -37,6 +41,8 @@ struct Options {
   std::string control;
   std::vector<std::string> ublk;
   bool ublk_keep = false;
+  std::string metrics;
+  std::string slow = "0";
   std::string log_level = "warn";
   uint32_t reactors = 1;
   io::ReactorOptions reactor;
@@ -55,6 +61,7 @@ std::string nbd_name(size_t index, size_t count) {
 }
 
 Status export_nbd(io::nbd::Server& server, const Options& options, const Devices& devices) {
+  if (options.nbd.listen.empty()) return {};
   for (size_t i = 0; i < devices.size(); ++i) {
     io::nbd::ExportOptions how = options.nbd.exports;
     how.description = devices[i]->info().uri;
@@ -121,44 +128,104 @@ io::Task<Status> close_devices(Loops* loops, Devices* devices) {
   co_return first;
 }
 
+// What is served, and what of it can be asked while it is.
+struct Served {
+  Devices devices;
+  Reservations reservations;
+  std::unique_ptr<io::nvme::TargetGroup> target;  // null: no --nvme-tcp
+  io::nbd::Server nbd;
+  UblkExports ublk;
+  std::unique_ptr<NvmeControl> nvme_control;  // null: no --control, or no --nvme-tcp
+  io::rpc::RpcServer control;
+  std::unique_ptr<MetricsServer> metrics;  // null: no --metrics
+
+  Served(io::Context context, const Options& options, io::nbd::ServerTls tls)
+      : nbd(context, {.slow_ns = options.nvme.slow_ns}, std::move(tls)), control(context) {}
+  void collect(io::StatsReport* into) const {
+    for (const auto& device : devices) io::collect_device(*device, into);
+    if (target != nullptr) target->front().collect(into);
+    nbd.collect(into);
+  }
+};
+
+io::Task<Status> start_exports(Loops* loops, io::Context context, const Options* options,
+                               Served* served) {
+  if (!options->nvme.listen.empty()) {
+    BB_CO_ASSIGN(io::nvme::TargetOptions wanted, nvme_target_options(options->nvme));
+    BB_CO_ASSIGN(served->target, co_await io::nvme::TargetGroup::create(context, loops->others(),
+                                                                        std::move(wanted)));
+    BB_CO_TRY(co_await set_ana_states(served->target.get(), &options->nvme));
+    BB_CO_TRY(co_await export_nvme(loops, served->target.get(), options, &served->devices,
+                                   &served->reservations));
+  }
+  BB_CO_TRY(export_nbd(served->nbd, *options, served->devices));
+  co_return co_await attach_ublk(context, &served->ublk, options, &served->devices);
+}
+
+Status start_asking(io::Context context, const Options& options, Served& served) {
+  auto collect = [&served](io::StatsReport* into) { served.collect(into); };
+  BB_ASSIGN(served.metrics, MetricsServer::start_if(context.loop, options.metrics, collect));
+  if (served.metrics != nullptr) say("ready metrics {}", served.metrics->address());
+  if (options.control.empty()) return {};
+  io::rpc::add_stats_methods(served.control, context.loop, collect);
+  if (served.target != nullptr) {
+    bool alone = options.nbd.listen.empty() && options.ublk.empty();
+    served.nvme_control =
+        std::make_unique<NvmeControl>(context, served.target->front(), served.devices, alone);
+    served.nvme_control->add_methods(served.control);
+  }
+  BB_TRY(served.control.listen({options.control}));
+  say("ready control {}", served.control.local_addresses().front());
+  return {};
+}
+
 io::Task<Status> serve(io::Context context, const Options* options, io::nbd::ServerTls tls,
                        StopSignals* signals) {
   BB_CO_ASSIGN(Loops loops, Loops::create(context, options->reactors, options->reactor));
-  Devices devices;
-  Status status = co_await open_devices(&loops, options, &devices);
-  Reservations reservations;
-  std::unique_ptr<io::nvme::TargetGroup> target;
-  if (status.ok() && !options->nvme.listen.empty()) {
-    auto wanted = nvme_target_options(options->nvme);
-    BB_CHECK(wanted.ok(), "checked before: {}", wanted.status().to_string());
-    auto made = co_await io::nvme::TargetGroup::create(context, loops.others(), std::move(*wanted));
-    status = made.status();
-    if (status.ok()) target = std::move(made).value();
-  }
-  io::nbd::Server nbd(context, {}, std::move(tls));
-  if (status.ok() && target) status = co_await set_ana_states(target.get(), &options->nvme);
-  if (status.ok() && target) {
-    status = co_await export_nvme(&loops, target.get(), options, &devices, &reservations);
-  }
-  if (status.ok()) status = export_nbd(nbd, *options, devices);
-  UblkExports ublk;
-  if (status.ok()) status = co_await attach_ublk(context, &ublk, options, &devices);
-  io::rpc::RpcServer server(context);
-  std::unique_ptr<NvmeControl> control;
-  if (status.ok() && !options->control.empty()) {
-    bool alone = options->nbd.listen.empty() && options->ublk.empty();
-    if (target) control = std::make_unique<NvmeControl>(context, target->front(), devices, alone);
-    if (control) control->add_methods(server);
-    status = server.listen({options->control});
-    if (status.ok()) say("ready control {}", server.local_addresses().front());
-  }
+  Served served(context, *options, std::move(tls));
+  Status status = co_await open_devices(&loops, options, &served.devices);
+  if (status.ok()) status = co_await start_exports(&loops, context, options, &served);
+  if (status.ok()) status = start_asking(context, *options, served);
   if (status.ok()) co_await signals->stop().wait();
-  if (!server.local_addresses().empty()) co_await server.stop();
-  co_await ublk.stop(options->ublk_keep);
-  co_await nbd.stop();
-  if (target) co_await target->stop();
-  Status closed = co_await close_devices(&loops, &devices);
+  if (served.metrics != nullptr) co_await served.metrics->stop();
+  co_await served.control.stop();
+  co_await served.ublk.stop(options->ublk_keep);
+  co_await served.nbd.stop();
+  if (served.target) co_await served.target->stop();
+  Status closed = co_await close_devices(&loops, &served.devices);
   co_return status.ok() ? closed : status;
+}
+
+void add_arguments(CLI::App& app, Options* options) {
+  app.add_option("--device", options->devices,
+                 "device to export, by URI: file:/path, mem:1G, null:1T; may be repeated")
+      ->required();
+  add_nbd_arguments(app, &options->nbd);
+  add_nvme_arguments(app, &options->nvme);
+  app.add_option("--ublk", options->ublk,
+                 "attach as a block device of this machine: the N of /dev/ublkbN, or any; once for "
+                 "each device, or any for all")
+      ->allow_extra_args(false);
+  app.add_flag("--ublk-keep", options->ublk_keep,
+               "leave the block devices when stopping: their I/O waits for a bb-serve with the "
+               "same --device and --ublk");
+  app.add_option("--control", options->control,
+                 "control socket for `bb io`, `bb namespace` and `bb ana`: unix:PATH or a loopback "
+                 "ADDRESS:PORT");
+  app.add_option("--metrics", options->metrics, kMetricsHelp);
+  app.add_option(
+         "--slow", options->slow,
+         "`bb io slow` keeps commands that took longer, 20ms; 0: the slowest of each second")
+      ->capture_default_str();
+  app.add_option("--log-level", options->log_level, "debug, info, warn, error or off")
+      ->capture_default_str();
+  app.add_option(
+         "--reactors", options->reactors,
+         "NVMe/TCP: threads that serve, 1 to 64; the devices are dealt out to them in turn, "
+         "and hosts reach each of them by every --nvme-tcp")
+      ->check(CLI::Range(1u, 64u))
+      ->capture_default_str();
+  add_reactor_options(app, &options->reactor);
 }
 
 // What lives on one loop only.
@@ -170,65 +237,40 @@ Status check_reactors(const Options& options) {
   if (!options.nbd.listen.empty()) return alone("--nbd works");
   if (!options.ublk.empty()) return alone("--ublk works");
   if (!options.control.empty()) return alone("--control works");
+  if (!options.metrics.empty()) return alone("--metrics works");
   if (options.nvme.one_subsystem)
     return alone("a subsystem is served by one: --one-subsystem works");
   return {};
 }
 
+// What reading the command line leaves to do, before anything is opened.
+Result<io::nbd::ServerTls> settle_arguments(Options* options) {
+  if (options->nbd.listen.empty() && options->nvme.listen.empty() && options->ublk.empty()) {
+    return error(Code::k_invalid_argument, "none of --nvme-tcp, --nbd and --ublk is given");
+  }
+  BB_TRY(check_reactors(*options));
+  BB_TRY(UblkExports::parse(options->ublk, options->devices.size()).status());
+  if (!options->nvme.reservations.empty() && options->nvme.uuids.size() < options->devices.size()) {
+    return error(Code::k_invalid_argument,
+                 "--reservations needs a --uuid for each --device: {} of {} are given",
+                 options->nvme.uuids.size(), options->devices.size());
+  }
+  BB_TRY(nvme_target_options(options->nvme).status());
+  BB_ASSIGN(LogLevel level, parse_log_level(options->log_level));
+  set_log_level(level);
+  auto slow_ns = parse_duration_ns(options->slow);
+  if (!slow_ns.ok()) return slow_ns.status().with_context("--slow");
+  options->nvme.slow_ns = *slow_ns;
+  return make_nbd_tls(options->nbd);
+}
+
 int run(int argc, char** argv) {
   Options options;
   CLI::App app("Exports devices over the network until SIGTERM", kProgram);
-  app.add_option("--device", options.devices,
-                 "device to export, by URI: file:/path, mem:1G, null:1T; may be repeated")
-      ->required();
-  add_nbd_arguments(app, &options.nbd);
-  add_nvme_arguments(app, &options.nvme);
-  app.add_option("--ublk", options.ublk,
-                 "attach as a block device of this machine: the N of /dev/ublkbN, or any; once for "
-                 "each device, or any for all")
-      ->allow_extra_args(false);
-  app.add_flag("--ublk-keep", options.ublk_keep,
-               "leave the block devices when stopping: their I/O waits for a bb-serve with the "
-               "same --device and --ublk");
-  app.add_option(
-      "--control", options.control,
-      "control socket for `bb namespace` and `bb ana`: unix:PATH or a loopback ADDRESS:PORT");
-  app.add_option("--log-level", options.log_level, "debug, info, warn, error or off")
-      ->capture_default_str();
-  app.add_option(
-         "--reactors", options.reactors,
-         "NVMe/TCP: threads that serve, 1 to 64; the devices are dealt out to them in turn, "
-         "and hosts reach each of them by every --nvme-tcp")
-      ->check(CLI::Range(1u, 64u))
-      ->capture_default_str();
-  add_reactor_options(app, &options.reactor);
+  add_arguments(app, &options);
   if (auto ended = parse_command_line(app, argc, argv, kManual)) return *ended;
-  if (options.nbd.listen.empty() && options.nvme.listen.empty() && options.ublk.empty()) {
-    return fail(kProgram,
-                error(Code::k_invalid_argument, "none of --nvme-tcp, --nbd and --ublk is given"),
-                "bb-serve --help");
-  }
-  if (Status fits = check_reactors(options); !fits.ok()) {
-    return fail(kProgram, fits, "bb-serve --help");
-  }
-  if (auto numbers = UblkExports::parse(options.ublk, options.devices.size()); !numbers.ok()) {
-    return fail(kProgram, numbers.status(), "bb-serve --help");
-  }
-  if (!options.nvme.reservations.empty() && options.nvme.uuids.size() < options.devices.size()) {
-    return fail(kProgram,
-                error(Code::k_invalid_argument,
-                      "--reservations needs a --uuid for each --device: {} of {} are given",
-                      options.nvme.uuids.size(), options.devices.size()),
-                "bb-serve --help");
-  }
-  if (auto wanted = nvme_target_options(options.nvme); !wanted.ok()) {
-    return fail(kProgram, wanted.status(), "bb-serve --help");
-  }
-  auto tls = make_nbd_tls(options.nbd);
+  auto tls = settle_arguments(&options);
   if (!tls.ok()) return fail(kProgram, tls.status(), "bb-serve --help");
-  auto level = parse_log_level(options.log_level);
-  if (!level.ok()) return fail(kProgram, level.status());
-  set_log_level(*level);
 
   auto runtime = io::Runtime::create(false, options.reactor);
   if (!runtime.ok()) return fail(kProgram, runtime.status());

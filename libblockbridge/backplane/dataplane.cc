@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "base/units.h"
+#include "io/rpc/stats_methods.h"
 
 namespace bb::backplane {
 namespace {
@@ -41,6 +42,9 @@ io::Task<Result<std::unique_ptr<Dataplane>>> Dataplane::start(io::Context contex
   }
   if (status.ok()) {
     self->add_methods();
+    io::rpc::add_stats_methods(
+        self->server_, context.loop,
+        [daemon = self.get()](io::StatsReport* into) { daemon->collect(into); });
     status = self->server_.listen({self->config_.control});
   }
   if (!status.ok()) {
@@ -112,6 +116,12 @@ io::Task<void> Dataplane::stop() {
 
 std::vector<std::string> Dataplane::nvme_addresses() const {
   return target_ != nullptr ? target_->addresses() : std::vector<std::string>();
+}
+
+void Dataplane::collect(io::StatsReport* into) const {
+  for (const auto& [name, array] : arrays_) array->collect(into);
+  if (target_ != nullptr) target_->collect(into);
+  nbd_.collect(into);
 }
 
 std::unique_ptr<ManagedArray> Dataplane::make_array(ArrayBook::Entry entry) {

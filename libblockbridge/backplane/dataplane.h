@@ -38,6 +38,7 @@ namespace bb::backplane {
 //   array.stop {name} -> {name, state}: until array.start or a restart of the daemon
 //   array.start {name}, array.remove {name}
 //   target.list {}    -> {targets: [{array, protocol, address, name, uri}]}
+//   io.stats, io.slow: see io/rpc/stats_methods.h
 //
 // `query` is the text of clauses ("select model=A* unique domain").
 class Dataplane {
@@ -51,6 +52,7 @@ class Dataplane {
   std::vector<std::string> control_addresses() const { return server_.local_addresses(); }
   std::vector<std::string> nvme_addresses() const;
   const std::vector<std::string>& nbd_addresses() const { return nbd_addresses_; }
+  void collect(io::StatsReport* into) const;  // arrays, their members, exports, connections
 
  private:
   Dataplane(io::Context context, DataplaneConfig config);

@@ -5,6 +5,8 @@
 
 #include "base/log.h"
 #include "base/units.h"
+#include "io/rpc/stats_methods.h"
+#include "io/stats_collect.h"
 
 namespace bb::backplane {
 namespace {
@@ -79,6 +81,13 @@ void DiskNode::add_methods() {
               [this](Json params, io::rpc::Call*) { return on_claim(std::move(params)); });
   server_.add("drive.release",
               [this](Json params, io::rpc::Call*) { return on_release(std::move(params)); });
+  io::rpc::add_stats_methods(server_, context_.loop,
+                             [this](io::StatsReport* into) { collect(into); });
+}
+
+void DiskNode::collect(io::StatsReport* into) const {
+  for (const auto& published : drives_) io::collect_device(published->drive->device(), into);
+  target_->collect(into);
 }
 
 io::Task<Status> DiskNode::publish(DriveConfig config) {

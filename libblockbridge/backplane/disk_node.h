@@ -20,6 +20,7 @@ namespace bb::backplane {
 //   drive.list {}             -> {"drives": [NodeDrive]}
 //   drive.claim {drive, owner, owner_name, host_nqn, epoch, array, array_name} -> NodeDrive
 //   drive.release {drive, owner, array, epoch, force} -> NodeDrive
+//   io.stats, io.slow: see io/rpc/stats_methods.h
 class DiskNode {
  public:
   // Takes the ports first, so that a failure there leaves the drives untouched. A drive that cannot
@@ -30,6 +31,7 @@ class DiskNode {
   io::Task<void> stop();  // before destruction
 
   NodeReport report() const;
+  void collect(io::StatsReport* into) const;  // drives, exports, connections
   std::vector<std::string> nvme_addresses() const;
   std::vector<std::string> control_addresses() const;
 

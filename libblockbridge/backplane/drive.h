@@ -26,6 +26,7 @@ class Drive {
   const DriveConfig& config() const { return config_; }
   OffsetDevice& data() { return *data_; }
   DriveReservations& reservations() { return *reservations_; }
+  const io::Device& device() const { return *device_; }  // all of it, for its statistics
   std::string id() const { return drive_id(label_.drive); }
   // "online", or "failed" after an error that casts doubt on what is written.
   std::string_view state() const;

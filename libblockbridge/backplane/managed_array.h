@@ -9,6 +9,7 @@
 #include "backplane/array_book.h"
 #include "backplane/backplane_set.h"
 #include "backplane/query.h"
+#include "io/stats_report.h"
 #include "raid/array.h"
 
 namespace bb::backplane {
@@ -55,6 +56,7 @@ class ManagedArray {
   const ArrayBook::Entry& entry() const { return entry_; }
   raid::Array* array() { return array_.get(); }  // null until assembled
   Json describe() const;
+  void collect(io::StatsReport* into) const;  // the array and its members, as far as they are open
 
   // `drive`: an id, "node/slot", or the member's uuid. An operator's failure holds the drive out
   // until he readmits it, over restarts too.

@@ -3,6 +3,7 @@
 
 #include "backplane/managed_array.h"
 #include "base/units.h"
+#include "io/stats_collect.h"
 
 namespace bb::backplane {
 namespace {
@@ -99,6 +100,13 @@ Json ManagedArray::describe() const {
   json["domains"] = domains.size();
   json["members"] = std::move(members);
   return json;
+}
+
+void ManagedArray::collect(io::StatsReport* into) const {
+  if (array_ != nullptr) io::collect_device(*array_, into);
+  for (const auto& slot : slots_) {
+    if (slot->device != nullptr) io::collect_device(*slot->device, into);
+  }
 }
 
 }  // namespace bb::backplane

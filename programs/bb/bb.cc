@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "bb/discover.h"
+#include "bb/io_command.h"
 #include "bb/namespace_command.h"
 #include "common/command_line.h"
 #include "common/control.h"
@@ -135,6 +136,8 @@ int run(int argc, char** argv) {
   daemon->add_subcommand("info", "what it is and which backplanes it sees")->fallthrough();
   NvmeCommand nvme;
   add_nvme_command(app, &nvme);
+  IoCommand io;
+  io.add_to(app);
   NamespaceCommand namespaces;
   namespaces.add_to(app);
   CLI::App* version = app.add_subcommand("version", "the version of this program");
@@ -148,6 +151,7 @@ int run(int argc, char** argv) {
   if (*target) return list_targets(arguments);
   if (*daemon) return show_daemon(arguments);
   if (*nvme.noun) return run_nvme_command(nvme, arguments.control);
+  if (auto status = io.run(arguments.control)) return *status;
   if (namespaces.given()) return namespaces.run(arguments.control);
   if (*version) return show_version(arguments);
   return fail_control(kProgram, arguments.control,

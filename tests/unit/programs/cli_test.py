@@ -32,6 +32,17 @@ ANSWERS = {
     "array.remove": ["not", "an", "object"],
     "array.stop": {"name": "db", "state": "stopped"},
 }
+IDLE = {"count": 0, "bytes": 0, "errors": 0, "latency": {}}
+HISTOGRAM = {"count": 5, "sum_ns": 60000, "max_ns": 15000, "p50_ns": 12000, "p90_ns": 12000,
+             "p99_ns": 12000, "p999_ns": 12000, "buckets": [[12288, 12799, 5]]}
+OBJECT = {"type": "device", "name": "mem:1M", "labels": {}, "in_flight": 2, "events": {},
+          "read": {**IDLE, "count": 5, "bytes": 5, "latency": {"total": HISTOGRAM}},
+          "write": {**IDLE, "errors": 3}, "other": IDLE}
+PAGES = {0: [OBJECT], 1: [{**OBJECT, "name": "mem:2M"}]}
+RECORD = {"op": "read", "object": "mem:1M", "nsid": 0, "offset_bytes": 4096, "length_bytes": 512,
+          "status": "ok", "ended": "2026-11-25T00:00:00.000Z", "age_ns": 1, "receive_ns": 0,
+          "device_ns": 1500000, "send_ns": 0, "total_ns": 1500000, "host": ""}
+ANSWERS["io.slow"] = {"slow": [RECORD], "failed": []}
 asked = []
 
 
@@ -41,7 +52,11 @@ def serve(listener):
         request = json.loads(connection.makefile().readline())
         asked.append((request["method"], request["params"]))
         answer = {"jsonrpc": "2.0", "id": request["id"]}
-        if request["method"] in ANSWERS:
+        if request["method"] == "io.stats":
+            page = request["params"]["from"]
+            answer["result"] = {"objects": PAGES[page], "taken_ns": len(asked) * 10**9,
+                                "next": page + 1 if page + 1 in PAGES else None}
+        elif request["method"] in ANSWERS:
             answer["result"] = ANSWERS[request["method"]]
         else:
             data = {"code": "busy", "text": 'array "db": in use', "hint": ""}
@@ -76,6 +91,26 @@ def check_tables(path):
     expect("node-a/0" in out and "nbd://127.0.0.1:1/db" in out, out)
     out = run(path, HEALCTL, "stop", "db")[1]
     expect("stopped" in out, out)
+
+
+def check_io(path):
+    code, out, err = run(path, BB, "io", "top", "--once")
+    expect(code == 0, err)
+    lines = out.splitlines()
+    expect(lines[0].split() == ["Object", "r/s", "w/s", "MB/s", "p50", "p99", "p99.9", "Queue",
+                                "Errors"], out)
+    # Nothing happened between the looks: no rates, no latencies; both pages are there.
+    expect([line.split() for line in lines[2:]] == [
+        [name, "0", "0", "0.0", "-", "-", "-", "2", "3"] for name in ("mem:1M", "mem:2M")], out)
+    out = run(path, BB, "io", "slow")[1]
+    expect(out.startswith("== Slow\n") and out.endswith("\n== Failed\n(none)\n"), out)
+    expect("1.50ms" in out and "512B" in out, out)
+    out = run(path, BB, "io", "metrics")[1]
+    expect('bb_device_commands_total{device="mem:2M",op="read"} 5\n' in out, out)
+    for broken in ({**OBJECT, "read": 5}, {**OBJECT, "events": []}, "x"):
+        PAGES[1] = [broken]
+        code, out, err = run(path, BB, "io", "metrics")
+        expect(code == 1 and "the daemon's answer" in err and out == "", code, out, err)
 
 
 def check_create(path):
@@ -115,7 +150,8 @@ def check_failures(path):
 
 
 def check_manuals(path):
-    for program, commands in ((BB, ["drive list"]), (HEALCTL, ["create", "list", "fail"])):
+    for program, commands in ((BB, ["drive list", "io top"]),
+                              (HEALCTL, ["create", "list", "fail"])):
         page = run(path, program, "--man")[1].replace("\\-", "-").replace("\\&", "")
         expect(page.startswith(".TH"), page)
         for command in ["", *commands]:
@@ -133,7 +169,8 @@ def main():
         listener.bind(path)
         listener.listen()
         threading.Thread(target=serve, args=(listener,), daemon=True).start()
-        for check in (check_tables, check_create, check_formats, check_failures, check_manuals):
+        for check in (check_tables, check_io, check_create, check_formats, check_failures,
+                      check_manuals):
             check(path)
             print(check.__name__, "ok")
 
