@@ -20,10 +20,10 @@ using Copy = std::array<std::byte, kReservationRecordBytes>;
 
 const Uuid kNamespace = Uuid::parse("00112233-4455-4677-8899-aabbccddeeff").value();
 
-// Makes magic, version and checksum right, or no input would ever get behind them.
+// Makes magic, version (either one) and checksum right, or no input would ever get behind them.
 void repair(Copy& copy) {
   std::ranges::copy(as_bytes("BBRESRV\n"), copy.begin());
-  store_le<uint32_t>(&copy[8], 1);
+  store_le<uint32_t>(&copy[8], 1 + (load_le<uint32_t>(&copy[8]) & 1));
   store_le<uint32_t>(&copy[12], 0);
   store_le<uint32_t>(&copy[12], crc32c(copy));
 }

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "base/crc32c.h"
 #include "base/mutant.h"
 
 namespace bb::io::nvme {
@@ -168,6 +169,23 @@ const Registrant* ReservationState::find(const Uuid& host) const {
 bool ReservationState::holds(const Uuid& host) const {
   if (type == ReservationType::kNone) return false;
   return held_by_all(type) ? find(host) != nullptr : holder == host;
+}
+
+void ReservationState::set_owner(const Uuid& host, HostTag owner) {
+  auto at = place_of(registrants, host);
+  if (at != registrants.end() && at->host == host) at->owner = owner;
+}
+
+bool ReservationState::is_anothers(const Uuid& host, HostTag owner) const {
+  const Registrant* found = find(host);
+  return found != nullptr && found->owner != 0 && found->owner != owner;
+}
+
+// Names are given out by whoever configures the hosts, so no more than accidents must be told
+// apart: names that differ in a few letters always are.
+HostTag host_tag(std::string_view host_nqn) {
+  HostTag tag = crc32c(as_bytes(host_nqn));
+  return tag != 0 ? tag : 1;
 }
 
 NvmeStatus check_access(const ReservationState& state, const Uuid& host, AccessKind kind) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string_view>
 #include <vector>
 
 #include "base/uuid.h"
@@ -30,10 +31,15 @@ constexpr bool held_by_all(ReservationType type) {
          type == ReservationType::kExclusiveAccessAll;
 }
 
+// Whose an identifier is, in short: the CRC-32C of the host's NQN. 0: not known.
+using HostTag = uint32_t;
+HostTag host_tag(std::string_view host_nqn);  // never 0
+
 // A host, by the identifier of its Connect: all its controllers share the registration.
 struct Registrant {
   Uuid host;
   uint64_t key = 0;  // never 0
+  HostTag owner = 0;
   bool operator==(const Registrant&) const = default;
 };
 
@@ -48,6 +54,10 @@ struct ReservationState {
   bool operator==(const ReservationState&) const = default;
   const Registrant* find(const Uuid& host) const;
   bool holds(const Uuid& host) const;
+  // The registration of `host`, if there is one, belongs to who is called so.
+  void set_owner(const Uuid& host, HostTag owner);
+  // Is it registered by somebody who is called otherwise?
+  bool is_anothers(const Uuid& host, HostTag owner) const;
 };
 
 // What a command does to the namespace, as the conflict table groups them (NVM command set 1.0,

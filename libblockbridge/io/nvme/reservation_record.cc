@@ -11,7 +11,8 @@ namespace bb::io::nvme {
 namespace {
 
 constexpr std::string_view kMagic = "BBRESRV\n";
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kVersion = 2;
+constexpr uint32_t kVersionWithoutOwners = 1;
 constexpr uint8_t kFlagPersistent = 1;
 
 // Field offsets; docs/formats/reservation.md has the same table.
@@ -29,7 +30,9 @@ enum : size_t {
   kAtRegistrants = 64,
 };
 constexpr size_t kRegistrantBytes = 24;
-static_assert(kAtRegistrants + kRegistrantsMax * kRegistrantBytes <= kReservationRecordBytes);
+constexpr size_t kAtOwners = kAtRegistrants + kRegistrantsMax * kRegistrantBytes;
+constexpr size_t kOwnerBytes = 4;
+static_assert(kAtOwners + kRegistrantsMax * kOwnerBytes <= kReservationRecordBytes);
 
 uint32_t checksum(ConstBytes record) {
   constexpr std::array<std::byte, 4> zero{};
@@ -59,11 +62,12 @@ void encode_record(const ReservationRecord& record, Bytes into) {
   into[kAtFlags] = static_cast<std::byte>(state.persistent ? kFlagPersistent : 0);
   store_le<uint16_t>(&into[kAtCount], static_cast<uint16_t>(state.registrants.size()));
   put(into, kAtHolder, state.holder);
-  size_t at = kAtRegistrants;
-  for (const Registrant& one : state.registrants) {
+  for (size_t i = 0; i < state.registrants.size(); ++i) {
+    const Registrant& one = state.registrants[i];
+    size_t at = kAtRegistrants + i * kRegistrantBytes;
     put(into, at, one.host);
     store_le<uint64_t>(&into[at + 16], one.key);
-    at += kRegistrantBytes;
+    store_le<uint32_t>(&into[kAtOwners + i * kOwnerBytes], one.owner);
   }
   store_le<uint32_t>(&into[kAtCrc], checksum(into));
 }
@@ -79,7 +83,7 @@ Result<ReservationRecord> decode_record(ConstBytes from) {
     return error(Code::k_corrupt, "reservation record: checksum {:08x}, expected {:08x}", found,
                  expected);
   uint32_t version = load_le<uint32_t>(&from[kAtVersion]);
-  if (version != kVersion)
+  if (version != kVersion && version != kVersionWithoutOwners)
     return error(Code::k_not_supported, "reservation record: version {} (this program knows {})",
                  version, kVersion);
   size_t count = load_le<uint16_t>(&from[kAtCount]);
@@ -97,10 +101,14 @@ Result<ReservationRecord> decode_record(ConstBytes from) {
   for (size_t i = 0; i < count; ++i) {
     ConstBytes entry = from.subspan(kAtRegistrants + i * kRegistrantBytes, kRegistrantBytes);
     record.state.registrants.push_back(
-        {.host = Uuid::from(entry.first(16)), .key = load_le<uint64_t>(&entry[16])});
+        {.host = Uuid::from(entry.first(16)),
+         .key = load_le<uint64_t>(&entry[16]),
+         .owner = load_le<uint32_t>(&from[kAtOwners + i * kOwnerBytes])});
   }
-  if (!consistent(record.state) || record.sequence == 0 ||
-      !all_zero(from.subspan(kAtRegistrants + count * kRegistrantBytes)))
+  size_t end = kAtRegistrants + count * kRegistrantBytes;
+  size_t owners_end = version == kVersion ? kAtOwners + count * kOwnerBytes : kAtOwners;
+  bool rest = all_zero(from.subspan(end, kAtOwners - end)) && all_zero(from.subspan(owners_end));
+  if (!consistent(record.state) || record.sequence == 0 || !rest)
     return error(Code::k_corrupt, "reservation record: type {} with {} registrants cannot be",
                  static_cast<int>(record.state.type), count);
   return record;

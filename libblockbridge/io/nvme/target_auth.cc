@@ -60,6 +60,11 @@ void TargetQueue::on_computed() {
 // what it had here before has ended.
 void TargetQueue::end_auth(uint16_t index) {
   if (!authenticated_ && auth_->authenticated()) {
+    // Two may have come with one identifier while neither had proved itself.
+    if (queue_id_ == 0 && core_.is_anothers(*this)) {
+      answer(index, final_status(NvmeStatus::kConnectInvalidHost));
+      return close("its host identifier is in use by a host of another name");
+    }
     if (queue_id_ == 0 && !core_.take_over(*this)) {
       slots_[index].state = State::kConnecting;
       connecting_ = index;

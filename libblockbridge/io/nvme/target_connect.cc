@@ -96,6 +96,29 @@ bool TargetCore::too_many_strangers() const {
   return static_cast<size_t>(strangers) >= 1 + limits_.controllers / 4;
 }
 
+// Reservations belong to host identifiers, which are public: whoever could come with another's
+// would have its reservations, too. So an identifier that is in use, by a controller whose host has
+// proved itself or by a registration, is its user's, who is known by his NQN.
+bool TargetCore::is_anothers(const Subsystem& subsystem, const HostIdentity& host) const {
+  if (host.host_id.is_nil()) return false;  // that of nobody: it reserves nothing
+  for (const auto& one : controllers_) {
+    bool proved = one->queues[0] != nullptr && one->queues[0]->authenticated();
+    bool same = one->subsystem() == &subsystem && one->host().host_id == host.host_id;
+    if (proved && same && one->host().host_nqn != host.host_nqn) return true;
+  }
+  HostTag tag = host_tag(host.host_nqn);
+  for (const Namespace* each = subsystem.next(1); each != nullptr;
+       each = subsystem.next(each->nsid + 1)) {
+    if (each->reservation->state().is_anothers(host.host_id, tag)) return true;
+  }
+  return false;
+}
+
+bool TargetCore::is_anothers(const TargetQueue& queue) const {
+  const Controller* controller = queue.controller();
+  return !controller->discovery() && is_anothers(*controller->subsystem(), controller->host());
+}
+
 // Ends what else the host has here, now that it is known to be the host.
 bool TargetCore::take_over(TargetQueue& queue) {
   const Controller* controller = queue.controller();
@@ -123,6 +146,7 @@ ConnectAnswer TargetCore::connect_admin(TargetQueue& queue, const ConnectCommand
     subsystem = found->second;
     ConnectAnswer admitted = admit(*subsystem, data.host);
     if (admitted.status != NvmeStatus::kSuccess) return admitted;
+    if (is_anothers(*subsystem, data.host)) return refuse(NvmeStatus::kConnectInvalidHost);
   }
   std::unique_ptr<AuthController> auth;
   if (subsystem != nullptr) auth = doubt(*subsystem, data.host);

@@ -56,6 +56,8 @@ class TargetCore {
   // The host of an admin queue has proved itself: what it had before ends, where it may have only
   // one association. False while commands of that are with the device; then as `later`.
   bool take_over(TargetQueue& queue);
+  // Is the host identifier of an admin queue in use by a host of another name?
+  bool is_anothers(const TargetQueue& queue) const;
   // The key that goes with an identity a host names in its TLS handshake.
   std::optional<PskSecret> find_psk(const PskIdentity& identity) const;
   // The queue is gone. With the admin queue goes the controller and all its queues.
@@ -108,6 +110,7 @@ class TargetCore {
   ConnectAnswer admit(const Subsystem& subsystem, const HostIdentity& host) const;
   bool replace_association(const Subsystem& subsystem, const HostIdentity& host,
                            const std::string& local_address, const Controller* except);
+  bool is_anothers(const Subsystem& subsystem, const HostIdentity& host) const;
   bool channel_fits(const TargetQueue& queue, const ConnectData& data) const;
   std::unique_ptr<AuthController> doubt(const Subsystem& subsystem, const HostIdentity& host) const;
   bool too_many_strangers() const;

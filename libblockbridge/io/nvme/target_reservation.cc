@@ -85,8 +85,13 @@ void NamespaceReservation::run() {
 }
 
 void NamespaceReservation::decide() {
-  outcome_ = commands_.front().cleared ? clear_all(state_) : decide_command();
+  const Command& command = commands_.front();
+  outcome_ = command.cleared ? clear_all(state_) : decide_command();
   if (outcome_.status != NvmeStatus::kSuccess) return finish(outcome_.status);
+  if (!command.cleared) {
+    const HostIdentity& host = command.queue->controller()->host();
+    outcome_.next.set_owner(host.host_id, host_tag(host.host_nqn));
+  }
   bool lasts = state_.persistent || outcome_.next.persistent;
   if (!lasts || outcome_.next == state_) return enforce();
   step_ = Step::kSaving;

@@ -24,8 +24,8 @@ ReservationRecord sample() {
   record.state.persistent = true;
   record.state.type = ReservationType::kWriteExclusiveRegistrants;
   record.state.registrants = {
-      {Uuid::parse("0f1e2d3c-4b5a-4978-8796-a5b4c3d2e1f0").value(), 0xabcd},
-      {Uuid::parse("a0a1a2a3-a4a5-46a7-a8a9-aaabacadaeaf").value(), 0x1234567890}};
+      {Uuid::parse("0f1e2d3c-4b5a-4978-8796-a5b4c3d2e1f0").value(), 0xabcd, 0x8899aabb},
+      {Uuid::parse("a0a1a2a3-a4a5-46a7-a8a9-aaabacadaeaf").value(), 0x1234567890, 0}};
   record.state.holder = record.state.registrants[1].host;
   return record;
 }
@@ -50,12 +50,28 @@ TEST(ReservationRecord, ComesBackAsItWas) {
   for (size_t i = 0; i < kRegistrantsMax; ++i) {
     Uuid host;
     host.bytes[3] = static_cast<std::byte>(i + 1);
-    full.state.registrants.push_back({host, i + 1});
+    full.state.registrants.push_back({host, i + 1, static_cast<HostTag>(i)});
   }
   full.state.holder = full.state.registrants.back().host;
   back = decode_record(encoded(full));
   ASSERT_TRUE(back.ok());
   EXPECT_EQ(*back, full);
+}
+
+// What the first version wrote knows no owners, and has nothing where they are now.
+TEST(ReservationRecord, OfTheFirstVersionIsRead) {
+  ReservationRecord old = sample();
+  for (Registrant& one : old.state.registrants) one.owner = 0;
+  Copy copy = encoded(old);
+  copy[8] = std::byte{1};
+  repair(copy);
+  auto back = decode_record(copy);
+  ASSERT_TRUE(back.ok()) << back.status().to_string();
+  EXPECT_EQ(*back, old);
+  copy = encoded(sample());
+  copy[8] = std::byte{1};
+  repair(copy);
+  EXPECT_EQ(decode_record(copy).code(), Code::k_corrupt);
 }
 
 TEST(ReservationRecord, EveryFlippedBitIsSeen) {
@@ -77,12 +93,13 @@ TEST(ReservationRecord, RefusesWhatCannotBe) {
     Code code;
   };
   for (const Case& one :
-       {Case{"version", 8, 2, Code::k_not_supported}, Case{"sequence", 16, 0, Code::k_corrupt},
+       {Case{"version", 8, 3, Code::k_not_supported}, Case{"sequence", 16, 0, Code::k_corrupt},
         Case{"type", 44, 7, Code::k_corrupt}, Case{"flags", 45, 2, Code::k_corrupt},
         Case{"count", 46, 129, Code::k_corrupt}, Case{"a count too low", 46, 1, Code::k_corrupt},
         Case{"holder", 48, 1, Code::k_corrupt}, Case{"order", 64, 0xff, Code::k_corrupt},
-        Case{"rest", 4095, 1, Code::k_corrupt}, Case{"nobody holds", 44, 0, Code::k_corrupt},
-        Case{"all hold", 44, 5, Code::k_corrupt}}) {
+        Case{"rest", 4095, 1, Code::k_corrupt}, Case{"gap", 200, 1, Code::k_corrupt},
+        Case{"an owner of nobody", 3144, 1, Code::k_corrupt},
+        Case{"nobody holds", 44, 0, Code::k_corrupt}, Case{"all hold", 44, 5, Code::k_corrupt}}) {
     Copy copy = encoded(sample());
     copy[one.at] = static_cast<std::byte>(one.value);
     repair(copy);
@@ -136,7 +153,7 @@ TEST(ReservationRecord, DamageIsNotTakenForNothing) {
   EXPECT_EQ(choose_record(nspace, Copy{}, bad).code(), Code::k_corrupt);
   EXPECT_EQ(choose_record(sample().state.holder, good, good).code(), Code::k_corrupt);
   Copy newer = good;
-  newer[8] = std::byte{2};
+  newer[8] = std::byte{3};
   repair(newer);
   EXPECT_EQ(choose_record(nspace, good, newer).code(), Code::k_not_supported);
   auto choice = choose_record(nspace, bad, good);
@@ -162,7 +179,7 @@ TEST(ReservationRecord, WorkedExampleOfTheDocument) {
       ++shown;
     }
   }
-  EXPECT_EQ(shown, 112u);
+  EXPECT_EQ(shown, 128u);
   auto record = decode_record(copy);
   ASSERT_TRUE(record.ok()) << record.status().to_string();
   EXPECT_EQ(*record, sample());

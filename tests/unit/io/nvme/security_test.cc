@@ -135,6 +135,16 @@ class SecurityTest : public ::testing::Test {
     BB_CO_TRY(co_await disk->read(8192, in));
     co_return in == out ? Status() : Status(Code::k_corrupt, "other bytes");
   }
+  static Task<void> establish(Association* one, Status* end, uint64_t deadline_ns) {
+    *end = co_await one->establish_admin(deadline_ns);
+  }
+  static Task<void> establish_both(Context context, Association* first, Association* second,
+                                   Status* ends, uint64_t deadline_ns) {
+    TaskGroup group(context.loop);
+    group.spawn(establish(first, &ends[0], deadline_ns));
+    group.spawn(establish(second, &ends[1], deadline_ns));
+    co_await group.join();
+  }
   SecurityConfig known(int row, bool controller = false) {
     SecurityConfig security;
     security.hosts.emplace(kHost, AuthSecret::parse(test::kSecretRows[row].text).value());
@@ -201,6 +211,45 @@ TEST_F(SecurityTest, AStrangerDoesNotTakeOverAnAssociation) {
   EXPECT_EQ(use(id + "&dhchap_secret_file=" + secret("right", 3)), "ok");
   EXPECT_FALSE(world.run(first.keep_alive(deadline_ns)).ok());
   world.run(first.close());
+}
+
+// Identifiers are public, and reservations belong to them: a host that may come does not get
+// another's reservations by naming its identifier.
+TEST_F(SecurityTest, OneHostDoesNotComeWithTheIdentifierOfAnother) {
+  constexpr const char* kOther = "nqn.2026-11.io.blockbridge:host:other";
+  SecurityConfig security = known(3);
+  security.hosts.emplace(kOther, AuthSecret::parse(test::kSecretRows[4].text).value());
+  ASSERT_TRUE(serve(security).ok());
+  const char* host_id = "11111111-1111-4111-8111-111111111111";
+  AssociationOptions options[2];
+  for (int i = 0; i < 2; ++i) {
+    options[i] = {
+        .address = target->addresses().front(),
+        .subsystem_nqn = kNqn,
+        .host = {.host_nqn = i == 0 ? kHost : kOther, .host_id = Uuid::parse(host_id).value()},
+        .keep_alive_ns = 60 * kNsPerSecond};
+    std::string file = secret(i == 0 ? "known" : "other", 3 + i);
+    options[i].security = world.run(load_security(world.context, {.dhchap_secret = file})).value();
+  }
+  uint64_t deadline_ns = world.context.loop.now_ns() + 60 * kNsPerSecond;
+  {
+    Association first(world.context, options[0], nullptr);
+    EXPECT_TRUE(world.run(first.establish_admin(deadline_ns)).ok());
+    Association second(world.context, options[1], nullptr);
+    Status status = world.run(second.establish_admin(deadline_ns));
+    EXPECT_NE(status.to_string().find("invalid host"), std::string::npos) << status.to_string();
+    world.run(second.close());
+    EXPECT_TRUE(world.run(first.keep_alive(deadline_ns)).ok());
+    world.run(first.close());
+  }
+  // At once: both are asked for their secrets, and know them.
+  Association first(world.context, options[0], nullptr);
+  Association second(world.context, options[1], nullptr);
+  Status ends[2];
+  world.run(establish_both(world.context, &first, &second, ends, deadline_ns));
+  EXPECT_NE(ends[0].ok(), ends[1].ok()) << ends[0].to_string() << " / " << ends[1].to_string();
+  world.run(first.close());
+  world.run(second.close());
 }
 
 TEST_F(SecurityTest, TlsCarriesTheDiskAndNothingComesInTheClear) {

@@ -46,19 +46,19 @@ class TargetReservationTest : public testing::Test {
     return *core.subsystems().begin()->second->find(1)->reservation;
   }
 
-  std::unique_ptr<Link> connect(uint16_t queue_id, uint16_t controller, uint8_t host) {
+  std::unique_ptr<Link> connect(uint16_t queue_id, uint16_t controller, uint8_t host,
+                                const char* nqn = test::kHostNqn, NvmeStatus expected = kOk) {
     auto link = std::make_unique<Link>(core, memory);
     link->init();
     Sqe sqe;
     ConnectCommand{.queue_id = queue_id, .queue_size = 31, .attributes = 0}.encode(sqe);
-    ConnectData data{.host = {.host_nqn = test::kHostNqn},
-                     .controller_id = controller,
-                     .subsystem_nqn = test::kNqn};
+    ConnectData data{
+        .host = {.host_nqn = nqn}, .controller_id = controller, .subsystem_nqn = test::kNqn};
     data.host.host_id.bytes[0] = static_cast<std::byte>(host);
     Buffer bytes(kConnectDataBytes);
     data.encode(bytes);
     link->send(link->wire.capsule(sqe, bytes));
-    EXPECT_EQ(link->last().status, kOk);
+    EXPECT_EQ(link->last().status, expected);
     return link;
   }
   Host host(uint8_t number) {  // 0: without an identifier
@@ -117,6 +117,50 @@ class TargetReservationTest : public testing::Test {
   std::vector<ReservationState> saved;
   bool save_at_once = true;
 };
+
+// Who could come with another's identifier would have its reservations, too.
+TEST_F(TargetReservationTest, AnIdentifierInUseIsItsHosts) {
+  constexpr const char* kOther = "nqn.2026-11.a:somebody-else";
+  constexpr NvmeStatus kInvalidHost = final_status(NvmeStatus::kConnectInvalidHost);
+  constexpr uint32_t kPersist = 3u << 30;
+  {
+    Host own = host(1);
+    connect(0, kControllerIdAny, 1, kOther, kInvalidHost);  // while it is connected
+    connect(0, kControllerIdAny, 2, kOther);
+    ASSERT_EQ(enter(own, 7, kPersist), kOk);
+  }
+  connect(0, kControllerIdAny, 1, kOther, kInvalidHost);  // and while it is registered
+  ASSERT_EQ(saved.size(), 1u);
+  EXPECT_EQ(saved[0].registrants[0].owner, host_tag(test::kHostNqn));
+  {
+    Host own = host(1);
+    ASSERT_EQ(own.io->ask(reserve(IoOpcode::kReservationRegister, 1), keys(7)).status, kOk);
+  }
+  connect(0, kControllerIdAny, 1, kOther);
+  connect(0, kControllerIdAny, 0, kOther);  // nobody's identifier is anybody's
+  connect(0, kControllerIdAny, 0, test::kHostNqn);
+}
+
+// Also by a target that has been away; a record that does not say whose it is takes the first.
+TEST_F(TargetReservationTest, AnIdentifierStaysItsHostsThroughARestart) {
+  constexpr const char* kOther = "nqn.2026-11.a:somebody-else";
+  for (HostTag owner : {host_tag(test::kHostNqn), HostTag{0}}) {
+    ReservationState state{.generation = 1, .persistent = true};
+    Uuid id;
+    id.bytes[0] = std::byte{1};
+    state.registrants = {{.host = id, .key = 7, .owner = owner}};
+    EXPECT_TRUE(core.remove_subsystem(test::kNqn).ok());
+    SubsystemConfig config = test::fake_subsystem(kMemory);
+    config.namespaces[0].reservation_store = &store;
+    config.namespaces[0].reservation = state;
+    ASSERT_TRUE(core.add_subsystem(std::move(config)).ok());
+    NvmeStatus expected = owner != 0 ? final_status(NvmeStatus::kConnectInvalidHost) : kOk;
+    connect(0, kControllerIdAny, 1, kOther, expected);
+    Host own = host(1);
+    ASSERT_EQ(acquire(own, kWriteExclusive, 7), kOk);
+    EXPECT_EQ(reservation().state().registrants[0].owner, host_tag(test::kHostNqn));
+  }
+}
 
 // Every command of the device, in front of every type; the matrix itself is the state machine's.
 TEST_F(TargetReservationTest, EveryCommandIsChecked) {
