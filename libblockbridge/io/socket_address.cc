@@ -91,4 +91,13 @@ void set_no_delay(int fd, int family) {
   if (family != AF_UNIX) setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
 }
 
+void watch_peers(int listener, int family) {
+  if (family == AF_UNIX) return;
+  int one = 1;
+  setsockopt(listener, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one);
+  setsockopt(listener, IPPROTO_TCP, TCP_KEEPIDLE, &kPeerIdleSeconds, sizeof kPeerIdleSeconds);
+  setsockopt(listener, IPPROTO_TCP, TCP_KEEPINTVL, &kPeerProbeSeconds, sizeof kPeerProbeSeconds);
+  setsockopt(listener, IPPROTO_TCP, TCP_USER_TIMEOUT, &kPeerSilenceMs, sizeof kPeerSilenceMs);
+}
+
 }  // namespace bb::io

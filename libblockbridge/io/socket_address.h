@@ -31,4 +31,13 @@ struct SocketAddress {
 
 void set_no_delay(int fd, int family);
 
+// For a listener; whoever it accepts inherits it. A peer that has vanished without a word (power,
+// cable, a frozen machine) is asked after kPeerIdleSeconds and given up, be it idle or owing an
+// acknowledgement, after kPeerSilenceMs: what it held here is free again, whatever the protocol
+// above knows of time limits. As long as NBD lets a client stall that still answers.
+inline constexpr int kPeerIdleSeconds = 30;
+inline constexpr int kPeerProbeSeconds = 10;
+inline constexpr unsigned kPeerSilenceMs = 120'000;
+void watch_peers(int listener, int family);
+
 }  // namespace bb::io

@@ -107,6 +107,7 @@ Status bind_and_listen(int fd, const SocketAddress& address, const std::string& 
     ::fchmod(fd, S_IRUSR | S_IWUSR);
   } else {
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    watch_peers(fd, address.family());
   }
   if (::bind(fd, address.get(), address.length) != 0 || ::listen(fd, 1024) != 0) {
     Code code = errno == EADDRINUSE                         ? Code::k_already_exists

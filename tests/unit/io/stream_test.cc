@@ -3,11 +3,13 @@
 
 #include <gtest/gtest.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include "base/units.h"
+#include "io/socket_address.h"
 #include "io/sync.h"
 #include "support/world.h"
 
@@ -275,6 +277,52 @@ Task<Status> unix_leftover(World* world, std::string path) {
   EXPECT_EQ(second.code(), Code::k_already_exists) << second.status().to_string();
   co_await (*first)->close();
   co_return Status();
+}
+
+int option_of(int fd, int level, int name) {
+  int value = -1;
+  socklen_t length = sizeof value;
+  return getsockopt(fd, level, name, &value, &length) == 0 ? value : -1;
+}
+
+// The accepted end of a connection, which a Stream hides: whose peer is `address`.
+int fd_with_peer(const std::string& address) {
+  for (int fd = 0; fd < 1024; ++fd) {
+    SocketAddress peer = SocketAddress::peer_of(fd);
+    if (peer.length > 0 && peer.to_string() == address) return fd;
+  }
+  return -1;
+}
+
+Task<void> accept_and_close(Listener* listener, int* fd, std::string* peer) {
+  auto stream = co_await listener->accept();
+  if (!stream.ok()) co_return;
+  *peer = (*stream)->peer();
+  *fd = fd_with_peer(*peer);
+  EXPECT_GT(option_of(*fd, SOL_SOCKET, SO_KEEPALIVE), 0);
+  EXPECT_EQ(option_of(*fd, IPPROTO_TCP, TCP_KEEPIDLE), kPeerIdleSeconds);
+  EXPECT_EQ(option_of(*fd, IPPROTO_TCP, TCP_KEEPINTVL), kPeerProbeSeconds);
+  EXPECT_EQ(option_of(*fd, IPPROTO_TCP, TCP_USER_TIMEOUT), static_cast<int>(kPeerSilenceMs));
+  co_await (*stream)->close();
+}
+
+Task<void> vanishing_peers(World* world) {
+  auto listener = world->network->listen({"127.0.0.1:0"});
+  int fd = -1;
+  std::string peer;
+  TaskGroup group(*world->reactor);
+  group.spawn(accept_and_close(listener->get(), &fd, &peer));
+  auto stream = co_await world->network->connect({(*listener)->local_address()}, UINT64_MAX / 2);
+  co_await group.join();
+  EXPECT_GE(fd, 0) << peer;
+  co_await (*stream)->close();
+  co_await (*listener)->close();
+}
+
+// That the kernel then does it is not waited for: it would take two minutes.
+TEST(Listener, WhoeverItAcceptsIsAskedWhetherHeIsThere) {
+  World world;
+  world.run(vanishing_peers(&world));
 }
 
 TEST(Listener, AUnixSocketInUseIsNotStolen) {
