@@ -158,6 +158,7 @@ void Target::adopt(Handover handover) {
     saving_.spawn(refuse(std::move(handover.stream)));
     return;
   }
+  make_room();  // an I/O queue's host may have to prove itself here
   TargetConnection* connection = begin(std::move(handover.stream), handover.port);
   connection->resume(std::move(handover));
   serving_.spawn(serve(connection));
@@ -169,12 +170,13 @@ void Target::make_room() {
   uint32_t handshakes = 0;
   for (const auto& connection : connections_) {
     const TargetQueue& queue = connection->queue();
-    if (queue.connected() || queue.closing()) continue;
+    bool known = queue.connected() && (queue.queue_id() == 0 || queue.authenticated());
+    if (known || queue.closing()) continue;
     if (oldest == nullptr) oldest = connection.get();
     ++handshakes;
   }
   if (handshakes >= options_.limits.handshakes && oldest != nullptr) {
-    oldest->close("it had not sent Connect, and others wanted to");
+    oldest->close("it had not sent Connect or proved itself, and others wanted to");
   }
 }
 

@@ -60,10 +60,13 @@ void TargetQueue::on_computed() {
 // what it had here before has ended.
 void TargetQueue::end_auth(uint16_t index) {
   if (!authenticated_ && auth_->authenticated()) {
-    // Two may have come with one identifier while neither had proved itself.
+    // Two may have come with one identifier, or for one queue, while neither had proved itself. Who
+    // is late stays what it was, and goes when the handshake has taken too long.
     if (queue_id_ == 0 && core_.is_anothers(*this)) {
-      answer(index, final_status(NvmeStatus::kConnectInvalidHost));
-      return close("its host identifier is in use by a host of another name");
+      return answer(index, final_status(NvmeStatus::kConnectInvalidHost));
+    }
+    if (queue_id_ != 0 && !core_.take_place(*this)) {
+      return answer(index, final_status(NvmeStatus::kCommandSequenceError));
     }
     if (queue_id_ == 0 && !core_.take_over(*this)) {
       slots_[index].state = State::kConnecting;

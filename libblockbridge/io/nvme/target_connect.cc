@@ -209,10 +209,23 @@ ConnectAnswer TargetCore::connect_io(TargetQueue& queue, const ConnectCommand& c
   }
   ConnectAnswer admitted = admit(*controller->subsystem(), data.host);
   if (admitted.status != NvmeStatus::kSuccess) return admitted;
-  controller->queues[command.queue_id] = &queue;
   std::unique_ptr<AuthController> auth = doubt(*controller->subsystem(), data.host);
+  if (auth == nullptr) {
+    controller->queues[command.queue_id] = &queue;
+  } else {
+    controller->strangers.push_back(&queue);  // bounded by the connections
+  }
   uint32_t result = controller->id() | (auth != nullptr ? kConnectAuthentication : 0);
   return {.result = result, .controller = controller, .auth = std::move(auth)};
+}
+
+bool TargetCore::take_place(TargetQueue& queue) {
+  Controller& controller = *queue.controller();
+  TargetQueue*& place = controller.queues[queue.queue_id()];
+  if (place != nullptr) return false;
+  place = &queue;
+  std::erase(controller.strangers, &queue);
+  return true;
 }
 
 uint16_t TargetCore::free_id() {

@@ -86,11 +86,16 @@ void Controller::reset() {
   csts_ &= ~(kCstsReady | kCstsFatal);
   events_.reset();
   reservation_log_ = {};
-  for (size_t id = 1; id < queues.size(); ++id) {
-    TargetQueue* queue = std::exchange(queues[id], nullptr);
-    if (queue != nullptr) queue->controller_ended("the controller was reset");
-  }
+  end_queues(1, "the controller was reset");
   if (queues[0] != nullptr) queues[0]->abort_events();
+}
+
+void Controller::end_queues(size_t first, const char* why) {
+  for (size_t id = first; id < queues.size(); ++id) {
+    TargetQueue* queue = std::exchange(queues[id], nullptr);
+    if (queue != nullptr) queue->controller_ended(why);
+  }
+  for (TargetQueue* queue : std::exchange(strangers, {})) queue->controller_ended(why);
 }
 
 bool Controller::expired(uint64_t now_ns) const {

@@ -55,6 +55,7 @@ class Controller {
   AdminReply property_get(const Sqe& sqe) const;
   AdminReply property_set(const Sqe& sqe);
   void on_shutdown_flushed(bool done);
+  void end_queues(size_t first, const char* why);  // from this id on, and all strangers
   AdminReply identify(const Sqe& sqe) const;
   AdminReply get_log_page(const Sqe& sqe);
   AdminReply get_features(const Sqe& sqe) const;
@@ -71,7 +72,9 @@ class Controller {
   bool take_event(uint32_t* event) { return events_.take(event); }
 
   std::vector<TargetQueue*> queues;  // by queue id; null where none is connected
-  uint16_t granted_queues = 0;       // I/O queues
+  // I/O queues whose host has yet to prove itself: until then they take nobody's place.
+  std::vector<TargetQueue*> strangers;
+  uint16_t granted_queues = 0;  // I/O queues
   Counters counters;
   uint64_t connected_ns = 0;
   std::string local_address;  // ours, that the host reached, with the port

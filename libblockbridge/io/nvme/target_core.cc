@@ -152,6 +152,7 @@ void TargetCore::save_reservation(Namespace& of, const ReservationState& state) 
 
 void TargetCore::disconnected(TargetQueue& queue, Controller& controller, uint16_t queue_id) {
   if (controller.queues[queue_id] == &queue) controller.queues[queue_id] = nullptr;
+  std::erase(controller.strangers, &queue);
   if (queue_id != 0) return;
   end_controllers([&controller](const Controller& c) { return &c == &controller; },
                   "the admin queue was closed");
@@ -166,9 +167,7 @@ void TargetCore::end_controllers(const std::function<bool(const Controller&)>& o
   std::erase(controllers_, nullptr);
   for (auto& controller : ended) {
     ++controllers_ended;
-    for (TargetQueue* queue : controller->queues) {
-      if (queue != nullptr) queue->controller_ended(why);
-    }
+    controller->end_queues(0, why);
   }
 }
 

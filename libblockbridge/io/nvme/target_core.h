@@ -56,6 +56,8 @@ class TargetCore {
   // The host of an admin queue has proved itself: what it had before ends, where it may have only
   // one association. False while commands of that are with the device; then as `later`.
   bool take_over(TargetQueue& queue);
+  // The host of an I/O queue has proved itself: the queue takes its place. False: it is taken.
+  bool take_place(TargetQueue& queue);
   // Is the host identifier of an admin queue in use by a host of another name?
   bool is_anothers(const TargetQueue& queue) const;
   // The key that goes with an identity a host names in its TLS handshake.

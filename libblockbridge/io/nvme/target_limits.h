@@ -17,7 +17,9 @@ struct TargetLimits {
   uint16_t async_events = 4;   // waiting, of one controller
   uint32_t controllers = 256;  // of the target
   uint32_t connections = 1024;
-  uint32_t handshakes = 128;  // connections without a Connect so far; beyond, the oldest goes
+  // Connections without a Connect so far, and I/O queues whose host has yet to prove itself;
+  // beyond, the oldest goes.
+  uint32_t handshakes = 128;
   uint32_t subsystems = 1024;
   uint32_t namespaces = 1024;  // of one subsystem: the highest nsid
   uint32_t capsule_data_bytes = 8192;
@@ -30,7 +32,7 @@ struct TargetLimits {
   uint64_t buffered_bytes = 8u << 20;
   uint64_t buffered_total_bytes = 256u << 20;
   uint64_t buffered_reserve_bytes = 256u << 10;
-  uint64_t handshake_ns = 10'000'000'000;  // until Connect has succeeded
+  uint64_t handshake_ns = 10'000'000'000;  // until Connect, and the proof, have succeeded
   uint64_t keep_alive_grace_ns = 1'000'000'000;
 };
 

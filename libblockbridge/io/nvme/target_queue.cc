@@ -194,7 +194,8 @@ void TargetQueue::on_capsule(ConstBytes header, uint64_t now_ns) {
   slot.io = {};  // not what the command before asked for
   meter_.begin(slot.times, now_ns);
   sq_head_ = static_cast<uint16_t>((sq_head_ + 1u) % sq_size_);
-  if (controller_ != nullptr) controller_->heard(now_ns);
+  bool stranger = queue_id_ != 0 && !authenticated_;  // keeps nobody's controller alive
+  if (controller_ != nullptr && !stranger) controller_->heard(now_ns);
   NvmeStatus status = plan(slot);
   if ((slot.sqe.flags & kFlagFuseMask) != 0 || awaits_second_half()) status = pair(index, status);
   if (!note_id(slot)) status = final_status(NvmeStatus::kCommandIdConflict);
