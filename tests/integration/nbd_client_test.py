@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 
-from tools import require, run
+from tools import peer, require, run
 
 require("nbdkit", "qemu-nbd", "qemu-storage-daemon", "nbdcopy", "nbdinfo", "qemu-img", "fio")
 
@@ -29,21 +29,6 @@ BUILD = pathlib.Path(os.environ.get("BB_BUILD_DIR", "build"))
 SERVE = BUILD / "programs" / "bb-serve"
 MIB = 1 << 20
 SIZE = 64 * MIB
-
-
-@contextlib.contextmanager
-def peer(command, socket):
-    """A server of others; it is there once its socket is."""
-    process = subprocess.Popen([str(word) for word in command])
-    try:
-        end = time.monotonic() + 20
-        while not socket.exists():
-            assert process.poll() is None and time.monotonic() < end, f"{command} does not start"
-            time.sleep(0.01)
-        yield process
-    finally:
-        process.kill()  # in order, some would first wait for their clients to leave
-        process.wait(20)
 
 
 def nbdkit(socket, *words):

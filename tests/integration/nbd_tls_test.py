@@ -5,7 +5,6 @@ nbdkit and qemu-nbd.
 
 usage: nbd_tls_test.py BUILD_DIR      (exit 77: a peer is missing)
 """
-import contextlib
 import json
 import os
 import pathlib
@@ -13,9 +12,8 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 
-from tools import require, run
+from tools import peer, require, run
 
 require("openssl", "nbdkit", "qemu-nbd", "qemu-img", "nbdinfo", "nbdcopy")
 
@@ -196,20 +194,6 @@ def test_a_flood_of_handshakes_is_bounded_and_harms_nobody(ours, tmp_path):
             client.close()
         before.shutdown()
         after.shutdown()
-
-
-@contextlib.contextmanager
-def peer(command, socket):
-    process = subprocess.Popen([str(word) for word in command])
-    try:
-        end = time.monotonic() + 20
-        while not socket.exists():
-            assert process.poll() is None and time.monotonic() < end, f"{command} does not start"
-            time.sleep(0.01)
-        yield
-    finally:
-        process.kill()
-        process.wait(20)
 
 
 def nbdkit(socket, certificates):

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Programs and modules of others that a test needs, and running them."""
+import contextlib
 import importlib.util
 import shutil
 import subprocess
 import sys
+import time
 
 
 def require(*names, modules=("nbd", "pytest")):
@@ -22,3 +24,18 @@ def run(*words, fails=False):
     )
     assert fails == (done.returncode != 0), f"{words}: {done.stdout}{done.stderr}"
     return done.stdout + done.stderr
+
+
+@contextlib.contextmanager
+def peer(command, socket):
+    """A server of others; it is there once its socket is."""
+    process = subprocess.Popen([str(word) for word in command])
+    try:
+        end = time.monotonic() + 20
+        while not socket.exists():
+            assert process.poll() is None and time.monotonic() < end, f"{command} does not start"
+            time.sleep(0.01)
+        yield process
+    finally:
+        process.kill()  # in order, some would first wait for their clients to leave
+        process.wait(20)
