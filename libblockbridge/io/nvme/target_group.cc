@@ -75,15 +75,16 @@ Task<Status> TargetGroup::add_subsystem(size_t place, SubsystemOptions options) 
                         .allowed_hosts = options.allowed_hosts,
                         .security = options.security,
                         .home = static_cast<uint32_t>(place)};
-  BB_CO_TRY(front_->add_subsystem(std::move(here)));
   Other& other = others_[place - 1];
   auto add = [&other, &options]() -> Task<Status> {
     co_return other.target->add_subsystem(std::move(options));
   };
-  Status added = co_await run_there(loop_, *other.runtime, std::move(add));
-  if (!added.ok()) {
-    (void)co_await front_->remove_subsystem(std::move(nqn));
-    co_return added;
+  BB_CO_TRY(co_await run_there(loop_, *other.runtime, std::move(add)));
+  Status told = front_->add_subsystem(std::move(here));  // only now: hosts come at once
+  if (!told.ok()) {
+    auto remove = [&other, &nqn] { return other.target->remove_subsystem(nqn); };
+    (void)co_await run_there(loop_, *other.runtime, std::move(remove));
+    co_return told;
   }
   places_.emplace(std::move(nqn), place);
   co_return Status();
