@@ -1,191 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 // A target's state machine between two connections that send anything and a device that answers
-// when it likes. Input: one byte of options, then steps: raw bytes, capsules and data PDUs with a
-// right frame and any fields (or one byte of them damaged), Connects, the device's and the
-// sender's doings, time, and changes of what is published. The first PDUs of a session (ICReq,
-// Connect, enable) are made for the fuzzer unless the options forbid it, or it would spend its
-// life on them. Each of the two connections is a host of its own, as reservations see them, unless
-// it joins the other's controller; records of reservations are saved when the input says so.
-#include <array>
-#include <memory>
-#include <optional>
-#include <utility>
-
-#include "base/check.h"
-#include "base/crc32c.h"
+// when it likes. Input: two bytes of options, then steps: raw bytes, capsules and data PDUs with a
+// right frame and any fields (or one byte of them damaged), messages of authentication, Connects,
+// the device's and the sender's doings, time, and changes of what is published. The first PDUs of a
+// session (ICReq, Connect, enable) are made for the fuzzer unless the options forbid it, or it
+// would spend its life on them. Each of the two connections is a host of its own, as reservations
+// see them, unless it joins the other's controller; records of reservations are saved when the
+// input says so.
 #include "fuzz.h"
 #include "input.h"
 #include "io/nvme/reservation_store.h"
+#include "nvme_target_peer.h"
 #include "nvme_target_seeds.h"
-#include "support/nvme_fake.h"
 
 namespace bb {
 namespace {
 
-using namespace io::nvme;
 using fuzz::Input;
-using test::Buffer;
-using test::HostWire;
 
 constexpr size_t kMemoryBytes = 64 * 1024;
 constexpr int kStepsMax = 64;
-constexpr uint32_t kCapsuleBytes = 2048;
-constexpr uint32_t kTransferBytes = 8192;
-constexpr TargetLimits kLimits{.io_queue_depth = 8,
-                               .admin_queue_depth = 8,
-                               .io_queues = 2,
-                               .async_events = 2,
-                               .controllers = 3,
-                               .subsystems = 2,
-                               .capsule_data_bytes = kCapsuleBytes,
-                               .h2c_data_bytes = 4096,
-                               .transfer_bytes = kTransferBytes,
-                               .buffered_bytes = 3 * 4096,
-                               .buffered_reserve_bytes = 4096};
-// What may wait; one command that had it all, a fused one thrice; and of each of the 16 commands
-// what does not wait: in-capsule data or a list of ranges, what Compare reads, a second half's
-// data.
-constexpr uint64_t kBuffersMax =
-    kLimits.buffered_bytes + 3 * kTransferBytes + 16 * (4096 + 4096 + kTransferBytes);
-
-struct Options {
-  bool prepared;
-  bool repair;
-  Digests digests;
-  uint8_t attributes;
-  bool single_association;
-  bool in_pieces;
-  bool discovery;
-  explicit Options(uint8_t bits)
-      : prepared((bits & 1) == 0),
-        repair((bits & 2) == 0),
-        digests{(bits & 4) != 0, (bits & 8) != 0},
-        attributes((bits & 16) != 0 ? kConnectNoFlowControl : uint8_t{0}),
-        single_association((bits & 32) != 0),
-        in_pieces((bits & 64) != 0),
-        discovery((bits & 128) != 0) {}
-};
-
-int64_t buffers_out = 0;  // of all connections
-
-// One connection: its driver, its device and its host.
-class Peer final : public QueueHost {
- public:
-  Peer(TargetCore& core, Bytes memory) : memory_(memory), queue(core, *this) {
-    queue.set_local_host("127.0.0.1");
-    queue.set_port(1);
-  }
-  ~Peer() {
-    queue.close("the stream ended");
-    answer_all();
-    if (sending_ != nullptr) queue.on_sent();
-  }
-
-  std::byte* take_buffer(uint32_t capacity_bytes) override {
-    ++buffers_out;
-    taken_bytes_ += capacity_bytes;
-    BB_CHECK(taken_bytes_ <= kBuffersMax, "{} bytes of buffers", taken_bytes_);
-    return static_cast<std::byte*>(std::malloc(capacity_bytes));
-  }
-  void give_buffer(std::byte* buffer, uint32_t capacity_bytes) override {
-    --buffers_out;
-    taken_bytes_ -= capacity_bytes;
-    std::free(buffer);
-  }
-  void wake() override { woken = true; }
-  void compute(io::DhExchange& exchange) override {
-    exchange.compute();
-    queue.on_computed();
-  }
-
-  // An exact copy: whoever reads beyond it is caught.
-  void receive(ConstBytes bytes, bool in_pieces, uint64_t now_ns) {
-    size_t step = in_pieces ? 13 : std::max<size_t>(bytes.size(), 1);
-    for (size_t at = 0; at < bytes.size(); at += step) {
-      ConstBytes part = bytes.subspan(at, std::min(step, bytes.size() - at));
-      std::unique_ptr<std::byte[]> exact(new std::byte[part.size()]);
-      std::memcpy(exact.get(), part.data(), part.size());
-      queue.on_bytes({exact.get(), part.size()}, now_ns);
-    }
-    pump(now_ns);
-  }
-
-  void pump(uint64_t now_ns) {
-    queue.pass_time(now_ns);
-    queue.retry_connect(now_ns);
-    for (bool any = true; any;) {
-      any = false;
-      while (auto slot = queue.next_io()) {
-        at_device_[count_++] = *slot;
-        any = true;
-      }
-      if (!held) answer_all();
-      if (sending_ == nullptr) sending_ = queue.outgoing();
-      if (sending_ != nullptr && !slow) any = sent();
-    }
-  }
-
-  bool sent() {
-    if (sending_ == nullptr) return false;
-    for (const iovec& one : *sending_) {
-      check({static_cast<const std::byte*>(one.iov_base), one.iov_len});
-    }
-    sending_ = nullptr;
-    queue.on_sent();
-    return true;
-  }
-
-  void answer_one(size_t which) {
-    if (count_ == 0) return;
-    std::swap(at_device_[which % count_], at_device_[count_ - 1]);
-    uint16_t slot = at_device_[--count_];
-    queue.on_io_done(slot, perform(queue.io(slot)));
-  }
-
-  bool woken = false;
-  bool held = false;  // the device does not answer
-  bool slow = false;  // sends do not end
-  Code fails = Code::k_ok;
-
- private:
-  void answer_all() {
-    while (count_ > 0) answer_one(0);
-  }
-
-  Code perform(const TargetIo& io) {
-    if (fails != Code::k_ok) return fails;
-    BB_CHECK(
-        io.offset_bytes <= memory_.size() && io.length_bytes <= memory_.size() - io.offset_bytes,
-        "an I/O beyond the device");
-    std::byte* at = memory_.data() + io.offset_bytes;
-    if (io.op == TargetOp::kRead) std::memcpy(io.data, at, io.length_bytes);
-    if (io.op == TargetOp::kWrite) std::memcpy(at, io.data, io.length_bytes);
-    return Code::k_ok;
-  }
-
-  // What a target sends must always be readable.
-  void check(ConstBytes bytes) {
-    for (PduEvent event; (event = reader_.next(bytes)).kind != PduEvent::Kind::kNeedMore;) {
-      BB_CHECK(event.kind != PduEvent::Kind::kIllegal, "the target sent an illegal PDU: {}",
-               reader_.violation().what);
-      BB_CHECK(event.digest_ok, "the target sent a wrong data digest");
-      if (event.kind != PduEvent::Kind::kHeader) continue;
-      if (reader_.header().type == PduType::kIcResp) {
-        reader_.negotiated({.digests = IcResp::decode(event.bytes).digests});
-      }
-    }
-  }
-
-  Bytes memory_;
-  PduReader reader_{Role::kHost, {}};
-  std::array<uint16_t, 16> at_device_{};
-  size_t count_ = 0;
-  std::vector<iovec>* sending_ = nullptr;
-  uint64_t taken_bytes_ = 0;
-
- public:
-  TargetQueue queue;
-};
 
 void repair_digests(Bytes stream, Digests digests) {
   if (!digests.header) return;
@@ -204,17 +38,19 @@ class NoStore final : public ReservationStore {
   io::Task<Status> save(ReservationState) override { co_return Status(); }
 };
 
-SubsystemConfig subsystem_of(const Options& options) {
+SubsystemConfig subsystem_of(const TargetFuzzOptions& options) {
   static NoStore store;
   SubsystemConfig config = test::fake_subsystem(kMemoryBytes);
   config.namespaces[0].reservation_store = &store;
   config.single_association = options.single_association;
+  if (options.secret) config.security = security_of(options);
   return config;
 }
 
 class Session {
  public:
-  Session(uint8_t bits, Bytes memory) : bits_(bits), options_(bits), memory_(memory) {
+  Session(uint8_t bits, uint8_t more, Bytes memory)
+      : bits_(bits), options_(bits, more), memory_(memory) {
     core_.set_addresses({{.port = "4420"}});
     core_.set_save_reservation([this](NamespaceRef of, const ReservationState& state) {
       BB_CHECK(consistent(state), "a reservation that cannot be is to be saved");
@@ -222,10 +58,14 @@ class Session {
       if (!hold_saves_) saved(true);
     });
     publish();
-    peers_[0] = std::make_unique<Peer>(core_, memory_);
+    peers_[0] = std::make_unique<Peer>(core_, memory_, options_);
     if (!options_.prepared) return;
     connect(0, 0, 7, kControllerIdAny);
-    BB_CHECK(peers_[0]->queue.connected(), "the admin queue did not connect");
+    const TargetQueue& admin = peers_[0]->queue;
+    BB_CHECK(admin.connected(), "the admin queue did not connect");
+    bool proved = !options_.secret || options_.discovery || options_.honest;
+    BB_CHECK(admin.authenticated() == proved, "the admin queue's host is {}believed",
+             proved ? "not " : "");
   }
 
   void run(Input& input) {
@@ -238,6 +78,8 @@ class Session {
     for (auto& peer : peers_) {
       if (peer == nullptr) continue;
       peer->held = peer->slow = false;
+      peer->land(++now_ns_);
+      peer->think(false);
       peer->sent();
       peer->pump(now_ns_);
     }
@@ -286,6 +128,7 @@ class Session {
                  false, ++now_ns_);
     // Not while the Connect waits for the end of an association before: a host waits for its
     // answer.
+    if (options_.honest && peer.queue.connected()) peer.prove(++now_ns_);
     bool enable = queue_id == 0 && peer.queue.connected();
     if (enable) peer.receive(enables[digests], false, ++now_ns_);
   }
@@ -329,7 +172,9 @@ class Session {
       case 3:
         return device(peer, input, more);
       case 4:
+        if ((more & 8) != 0) return authenticate(peer, input);
         peer.slow = (more & 1) != 0;
+        peer.think((more & 2) != 0);
         peer.sent();
         return peer.pump(now_ns_);
       case 5:
@@ -344,7 +189,7 @@ class Session {
   }
   // Not before it is used: many inputs never do.
   void open_io() {
-    peers_[1] = std::make_unique<Peer>(core_, memory_);
+    peers_[1] = std::make_unique<Peer>(core_, memory_, options_);
     if (!options_.prepared || options_.discovery) return;
     Controller* controller = peers_[0]->queue.controller();
     connect(1, 1, 7, controller == nullptr ? kControllerIdAny : controller->id());
@@ -391,7 +236,8 @@ class Session {
       uint8_t kind = input.byte();
       if ((kind & 1) != 0) sqe.sgl = in_capsule_sgl(sqe.sgl.length_bytes);
       if ((kind & 2) != 0) sqe.sgl.type = input.byte();
-      if ((kind & 1) != 0) data.resize(std::min(sqe.sgl.length_bytes, kCapsuleBytes + 1));
+      if ((kind & 1) != 0)
+        data.resize(std::min(sqe.sgl.length_bytes, kLimits.capsule_data_bytes + 1));
       ConstBytes head = input.raw(std::min<size_t>(data.size(), kind >> 2));
       std::copy(head.begin(), head.end(), data.begin());
     }
@@ -402,8 +248,10 @@ class Session {
   void data(Peer& peer, Input& input, uint8_t more) {
     DataHeader header{.command_id = input.byte(), .last = (more & 4) == 0};
     header.transfer_tag = input.byte();
+    if (header.transfer_tag == 0xff) header.transfer_tag = peer.asked_for();
     header.offset_bytes = input.byte() * 512u;
-    Buffer bytes(input.take(2) % (kLimits.h2c_data_bytes + 2));
+    Buffer bytes(input.take(2) % (core_.limits().h2c_data_bytes + 2));
+    if ((more & 8) != 0) peer.hold_back(input.take(2));
     Buffer pdu = HostWire{.format = {.digests = options_.digests}}.h2c(header, bytes);
     send(peer, pdu, input, more);
   }
@@ -416,6 +264,31 @@ class Session {
       if ((more & 2) != 0) repair_digests(pdu, options_.digests);
     }
     give(peer, pdu);
+  }
+
+  // A message, or a wish for one: of a host that knows the secret, of one that does not, or of
+  // neither.
+  void authenticate(Peer& peer, Input& input) {
+    uint8_t what = input.byte();
+    switch (what & 7) {
+      case 0:
+        return peer.converse(++now_ns_);
+      case 1:
+        return peer.ask(input.take(2), ++now_ns_);
+      case 2:
+        return peer.tell(input.raw(input.byte()), ++now_ns_);
+      case 3:
+        return peer.converse(++now_ns_, input.take(2), input.byte());
+      case 4:
+        return peer.tell(replayed_, ++now_ns_);
+      case 5:
+        return peer.prove(++now_ns_);
+      case 6:
+        replayed_ = peer.last_message();
+        return;
+      default:
+        return peer.begin_proof((what & 8) == 0);
+    }
   }
 
   void device(Peer& peer, Input& input, uint8_t more) {
@@ -486,7 +359,7 @@ class Session {
 
   void reconnect(size_t which, Input& input, uint8_t more) {
     peers_[which].reset();
-    peers_[which] = std::make_unique<Peer>(core_, memory_);
+    peers_[which] = std::make_unique<Peer>(core_, memory_, options_);
     uint16_t queue_id = (more & 1) != 0 ? uint16_t(which) : input.byte();
     uint16_t queue_size = (more & 2) != 0 ? uint16_t{7} : input.byte();
     const auto& other = peers_[1 - which];
@@ -499,9 +372,10 @@ class Session {
   }
 
   uint8_t bits_;
-  Options options_;
+  TargetFuzzOptions options_;
   Bytes memory_;
-  TargetCore core_{kLimits};
+  TargetCore core_{limits_of(options_), DigestPolicy::kAllow, random_bytes};
+  Buffer replayed_;  // a message of authentication, for another connection
   std::vector<NamespaceRef> saving_;
   bool hold_saves_ = false;
   std::array<std::unique_ptr<Peer>, 2> peers_;
@@ -515,15 +389,24 @@ const size_t fuzz::kInputMax = 512;
 fuzz::Seeds fuzz::seeds() {
   Seeds all;
   for (unsigned bits : {0x00u, 0x04u, 0x0cu, 0x1cu, 0x30u, 0x60u}) {
-    all.emplace_back("admin-" + std::to_string(bits), admin_session(bits));
-    all.emplace_back("io-" + std::to_string(bits), io_session(bits));
-    all.emplace_back("fused-" + std::to_string(bits), fused_session(bits));
+    std::string suffix = std::to_string(bits);
+    all.emplace_back("admin-" + suffix, admin_session(bits));
+    all.emplace_back("io-" + suffix, io_session(bits));
+    all.emplace_back("fused-" + suffix, fused_session(bits));
+    all.emplace_back("direct-" + suffix, direct_session(bits));
   }
   for (unsigned bits : {0x00u, 0x0cu}) {
     all.emplace_back("reservation-" + std::to_string(bits), reservation_session(bits));
   }
+  for (unsigned more : {0x02u, 0x06u, 0x0au, 0x0eu}) {
+    std::string suffix = std::to_string(more);
+    all.emplace_back("proof-" + suffix, proof_session(more));
+    all.emplace_back("strangers-" + suffix, strangers_session(more));
+    all.emplace_back("secret-io-" + suffix, io_session(0x20, more | 0x10));
+  }
   all.emplace_back("discovery", admin_session(0x80));
-  Buffer hello{std::byte{1}};
+  all.emplace_back("discovery-changes", discovery_session());
+  Buffer hello{std::byte{1}, std::byte{0}};
   put(hello, {0x00, kIcBytes});
   test::append(hello, HostWire::ic_req());
   put(hello, {0x00, 72});
@@ -536,10 +419,11 @@ fuzz::Seeds fuzz::seeds() {
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace bb;
-  if (size < 1) return 0;
+  if (size < 2) return 0;
   static Buffer memory(kMemoryBytes);
-  Input input({reinterpret_cast<const std::byte*>(data + 1), size - 1});
-  std::make_unique<Session>(data[0], memory)->run(input);
+  Input input({reinterpret_cast<const std::byte*>(data + 2), size - 2});
+  fuzz_prng = Prng(1);
+  std::make_unique<Session>(data[0], data[1], memory)->run(input);
   BB_CHECK(buffers_out == 0, "{} buffers were not given back", buffers_out);
   return 0;
 }

@@ -29,10 +29,14 @@ inline void put_io(Buffer& to, IoOpcode opcode, unsigned block, unsigned blocks,
   put(to, {0x09, static_cast<unsigned>(opcode), 2 | 8 | 32 | 128, id, block, 0, 0, 0, blocks - 1, 0,
            0, 0, length & 0xff, length >> 8, kind});
 }
+// The controller is enabled, or reset.
+inline void put_enable(Buffer& to, unsigned enable) {
+  put(to, {0x01, 0x7f, 2 | 4 | 16 | 32, 5, 0, 0x14, 0, 0, 0, enable, 0, 0x46, 0});
+}
 
-inline Buffer admin_session(unsigned bits) {
+inline Buffer admin_session(unsigned bits, unsigned more = 0) {
   Buffer input;
-  put(input, {bits});
+  put(input, {bits, more});
   for (uint32_t cns : {0u, 1u, 2u, 3u}) {
     put_admin(input, AdminOpcode::kIdentify, cns, 4096, cns == 2 ? 0 : 1);
   }
@@ -53,18 +57,16 @@ inline Buffer admin_session(unsigned bits) {
   put(input, {0x06});
   put_admin(input, AdminOpcode::kGetLogPage, 4 | (127u << 16), 512);
   put_admin(input, AdminOpcode::kAsyncEventRequest, 0, 0);
-  for (unsigned enable : {0u, 1u}) {
-    put(input, {0x01, 0x7f, 2 | 4 | 16 | 32, 5, 0, 0x14, 0, 0, 0, enable, 0, 0x46, 0});
-  }
+  for (unsigned enable : {0u, 1u}) put_enable(input, enable);
   put_admin(input, AdminOpcode::kIdentify, 1, 4096);
   return input;
 }
 
 // Compare and Write together, apart, and with a damaged second half; an Abort in between; Copy and
 // Verify; a namespace more, a port that is closed for a while, and a write that waits for a pair.
-inline Buffer fused_session(unsigned bits) {
+inline Buffer fused_session(unsigned bits, unsigned more = 0) {
   Buffer input;
-  put(input, {bits, 0x1b});  // the device keeps what it gets
+  put(input, {bits, more, 0x1b});  // the device keeps what it gets
   auto half = [&](unsigned flags, IoOpcode opcode, unsigned id) {
     put(input, {0x09, static_cast<unsigned>(opcode), 1 | 2 | 8 | 32 | 128, kFlagSgl | flags, id});
     put(input, {0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 1});  // block 0, one block, in the capsule
@@ -94,9 +96,9 @@ inline Buffer fused_session(unsigned bits) {
   return input;
 }
 
-inline Buffer io_session(unsigned bits) {
+inline Buffer io_session(unsigned bits, unsigned more = 0) {
   Buffer input;
-  put(input, {bits});
+  put(input, {bits, more});
   put_io(input, IoOpcode::kRead, 0, 8, 4096);
   put_io(input, IoOpcode::kWrite, 0, 1, 512, 1);
   put_io(input, IoOpcode::kCompare, 0, 1, 512, 1);
@@ -125,9 +127,9 @@ inline void put_reserve(Buffer& to, unsigned peer, IoOpcode opcode, unsigned cdw
 
 // The one host registers and reserves by the I/O queue of the other connection, which then ends and
 // comes back as a host of its own without an I/O queue; so all else is up to the fuzzer.
-inline Buffer reservation_session(unsigned bits) {
+inline Buffer reservation_session(unsigned bits, unsigned more = 0) {
   Buffer input;
-  put(input, {bits});
+  put(input, {bits, more});
   put_reserve(input, 1, IoOpcode::kReservationRegister, 0, 3, 0, 1);
   put(input, {0x76});  // saves are held
   put_reserve(input, 1, IoOpcode::kReservationAcquire, 0x300, 0, 1, 0);
@@ -142,6 +144,103 @@ inline Buffer reservation_session(unsigned bits) {
   put(input, {0x8b, 0, 0x0b});
   put_reserve(input, 1, IoOpcode::kReservationRelease, 1, 0, 1, 0);
   put_admin(input, AdminOpcode::kGetLogPage, 0x80 | (15u << 16), 64);
+  return input;
+}
+
+// Writes so long that their data are received where they belong. The last of the data come after
+// an Abort of the command, after the connection's end, and after that of its controller.
+inline Buffer direct_session(unsigned bits) {
+  Buffer input;
+  put(input, {bits, 0x01});
+  auto write = [&](unsigned late_low, unsigned late_high) {
+    put_io(input, IoOpcode::kWrite, 0, 64, 32768, 0, 9);
+    put(input, {0x8a, 9, 0xff, 0, 0, 0x80, late_low, late_high});
+  };
+  write(0, 0);
+  put_io(input, IoOpcode::kRead, 0, 64, 32768);
+  write(0x20, 0x4e);
+  put_admin(input, AdminOpcode::kAbort, 1u | (9u << 16), 0);
+  put_io(input, IoOpcode::kRead, 0, 1, 512);
+  write(0x20, 0x4e);
+  put(input, {0x66, 0x3f});  // it ends, and its host comes anew
+  put_io(input, IoOpcode::kRead, 0, 1, 512);
+  write(0x20, 0x4e);
+  put_enable(input, 0);
+  put_io(input, IoOpcode::kRead, 0, 1, 512);
+  return input;
+}
+
+// On which of the connections, and what; see Session::authenticate().
+inline void put_proof(Buffer& to, unsigned peer, std::initializer_list<unsigned> turns) {
+  for (unsigned turn : turns) {
+    put(to, {0x84 | peer << 3, turn});
+    if (turn == 1) put(to, {0, 0x10});
+    if (turn == 3) put(to, {20, 0, 1});
+  }
+}
+
+// A host proves itself on both queues, turn by turn, and again while it works; the key exchanges
+// take their time, and in one of them the command is aborted.
+inline Buffer proof_session(unsigned more) {
+  Buffer input;
+  put(input, {0, more});
+  put_admin(input, AdminOpcode::kIdentify, 1, 4096);  // too early
+  put_proof(input, 0, {0, 0, 0, 0, 0});
+  put_enable(input, 1);
+  put_admin(input, AdminOpcode::kIdentify, 1, 4096);
+  put_io(input, IoOpcode::kRead, 0, 1, 512);  // too early
+  put_proof(input, 1, {5});
+  put_io(input, IoOpcode::kRead, 0, 1, 512);
+  put_proof(input, 0, {7, 0, 0, 0, 0, 0});
+  put(input, {0x24});
+  put_proof(input, 0, {7, 0});
+  put_admin(input, AdminOpcode::kAbort, 9u << 16, 0);
+  put_proof(input, 0, {1, 0});
+  put(input, {0x04});
+  put_proof(input, 0, {0, 0, 0});
+  put_io(input, IoOpcode::kWrite, 0, 1, 512, 1);
+  return input;
+}
+
+// Wrong secrets, changed messages, those of another connection, those that nobody asked for, and a
+// connection that ends while its key exchange is computed.
+inline Buffer strangers_session(unsigned more) {
+  Buffer input;
+  put(input, {0, more});
+  put_proof(input, 0, {15, 5, 1, 1});
+  put(input, {0x77});
+  put_proof(input, 0, {0, 0, 3, 1});
+  put(input, {0x77});
+  put_proof(input, 0, {1, 0, 0, 0, 6});
+  put(input, {0x77});
+  put_proof(input, 0, {0, 0, 4, 1, 1});
+  put(input, {0x77, 0x84, 2, 8, 0, 0, 0, 0, 1, 0, 0, 0});  // AUTH_Negotiate without a protocol
+  put_proof(input, 0, {1});
+  put(input, {0x77, 0x24});
+  put_proof(input, 0, {0});
+  put(input, {0x56, 0x04, 0x77});
+  put_proof(input, 0, {5});
+  put_enable(input, 1);
+  put_proof(input, 1, {15, 5});
+  put_io(input, IoOpcode::kRead, 0, 1, 512);
+  return input;
+}
+
+// A discovery controller is told of a subsystem that goes and of one that comes, and reads the log.
+inline Buffer discovery_session() {
+  Buffer input;
+  put(input, {0x80, 0});
+  put(input, {0x01, 9, 2 | 8 | 16, 4, 0x0b, 0, 0, 0, 0, 0, 0, 0x80});
+  for (unsigned change : {0x36u, 0x46u}) {
+    put_admin(input, AdminOpcode::kAsyncEventRequest, 0, 0, 0);
+    put(input, {change});
+    put_admin(input, AdminOpcode::kGetLogPage, 0x70 | (255u << 16), 1024, 0);
+    put_admin(input, AdminOpcode::kGetLogPage, 0x70 | (1023u << 16), 4096, 0);
+  }
+  put_admin(input, AdminOpcode::kKeepAlive, 0, 0, 0);
+  put_admin(input, AdminOpcode::kIdentify, 1, 4096, 0);
+  put(input, {0x0f, 0});  // one with persistent connections, and time passes
+  put(input, {0x75});
   return input;
 }
 
