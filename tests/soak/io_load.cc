@@ -37,6 +37,16 @@ std::string cut_field(std::string* text) {
   return field;
 }
 
+// On a machine that is busy with other things a handshake may take too long: it is tried again.
+Task<Result<std::unique_ptr<Device>>> open_patiently(Context context, std::string uri) {
+  for (int tries_left = 60;; --tries_left) {
+    auto opened = co_await open_device(context, uri);
+    bool again = opened.code() == Code::k_unavailable || opened.code() == Code::k_timed_out;
+    if (!again || tries_left == 0) co_return opened;
+    co_await context.loop.sleep_for(kNsPerSecond);
+  }
+}
+
 // Opens a device, reads a little, and goes away again.
 Task<void> visit(Context context, std::string uri, Tally* tally) {
   AlignedBuffer buffer(4096);
@@ -86,36 +96,47 @@ Task<void> stop_at_signal(program::StopSignals* signals, Tally* tally) {
   tally->stop = true;
 }
 
-Task<Status> run(Context context, const Options* options, program::StopSignals* signals,
-                 Tally* tally) {
-  Pacer pacer(context.loop, options->iops_max);
-  Prng prng(options->seed);
-  std::vector<Target> targets;
-  TaskGroup working(context.loop);
+Task<Status> open_all(Context context, const Options* options, Pacer* pacer, Tally* tally,
+                      std::vector<Target>* targets) {
   for (std::string text : options->devices) {
     BB_CO_ASSIGN(uint64_t depth, parse_u64(cut_field(&text)));
     bool may_fail = text.starts_with("errors,");
     if (may_fail) (void)cut_field(&text);
-    BB_CO_ASSIGN(auto device, co_await open_device(context, text));
-    auto load = std::make_unique<VerifiedLoad>(context.loop, *device, pacer, *tally,
-                                               targets.size() + 1, may_fail);
-    targets.push_back({depth, std::move(device), std::move(load)});
+    BB_CO_ASSIGN(auto device, co_await open_patiently(context, text));
+    auto load = std::make_unique<VerifiedLoad>(context.loop, *device, *pacer, *tally,
+                                               targets->size() + 1, may_fail);
+    targets->push_back({depth, std::move(device), std::move(load)});
   }
-  for (Target& one : targets) one.load->start(working, one.depth, prng);
+  co_return Status();
+}
+
+Task<void> use_all(Context context, const Options* options, program::StopSignals* signals,
+                   Tally* tally, const std::vector<Target>* targets) {
+  Prng prng(options->seed);
+  TaskGroup working(context.loop);
   TaskGroup others(context.loop);
-  others.spawn(watch(&context.loop, &targets, tally, &working));
+  for (const Target& one : *targets) one.load->start(working, one.depth, prng);
+  others.spawn(watch(&context.loop, targets, tally, &working));
   others.spawn(stop_at_signal(signals, tally));
   for (const std::string& uri : options->visits) working.spawn(visit(context, uri, tally));
   co_await working.join();
   signals->stop().set();
   co_await others.join();
-  report(targets, *tally);
+  report(*targets, *tally);
+}
+
+Task<Status> run(Context context, const Options* options, program::StopSignals* signals,
+                 Tally* tally) {
+  Pacer pacer(context.loop, options->iops_max);
+  std::vector<Target> targets;
+  Status status = co_await open_all(context, options, &pacer, tally, &targets);
+  if (status.ok()) co_await use_all(context, options, signals, tally, &targets);
   for (Target& one : targets) {
     Status closed = co_await one.device->close();
     if (!closed.ok()) tally->fail(closed.to_string());
   }
-  if (!tally->wrong.empty()) co_return error(Code::k_corrupt, "{}", tally->wrong);
-  co_return Status();
+  if (status.ok() && !tally->wrong.empty()) status = error(Code::k_corrupt, "{}", tally->wrong);
+  co_return status;
 }
 
 }  // namespace

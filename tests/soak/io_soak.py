@@ -57,7 +57,7 @@ def keep_secret(folder, name, prefix):
 class Soak:
     def __init__(self, options, folder):
         self.options, self.folder, self.samples = options, folder, []
-        self.processes, self.proxies = [], []
+        self.processes, self.proxies, self.disturbances = [], [], None
         self.control = f"{folder}/control"
         self.file_uri = f"file:{folder}/image?size=32M&create=1&lock=0"
         if options.extra_fault:
@@ -188,6 +188,9 @@ class Soak:
             assert late <= early * 1.1 + GROWTH_MIB, f"{process.name} grew: {sizes}"
             print(f"{process.name}: {early:.0f} MiB in the first quarter, {late:.0f} in the last")
 
+    def last(self):
+        return ", ".join(self.disturbances.last) if self.disturbances else "nothing"
+
     def kill(self):
         for process in self.processes:
             process.kill()
@@ -202,7 +205,7 @@ def main():
         found = None
     except AssertionError as problem:
         found = str(problem)
-        print(found, flush=True)
+        print(f"{found}\nwhat happened last: {soak.last()}", flush=True)
     finally:
         soak.kill()
         shutil.rmtree(folder, ignore_errors=True)

@@ -82,8 +82,9 @@ class VerifiedLoad {
       return true;
     }
     ++tally_.failed[code_name(status.code())];
-    bool expected =
-        status.code() == Code::k_unavailable || (may_fail_ && status.code() == Code::k_io_error);
+    // A held write whose path stays away for longer than io_timeout is a TIMED_OUT.
+    bool expected = status.code() == Code::k_unavailable || status.code() == Code::k_timed_out ||
+                    (may_fail_ && status.code() == Code::k_io_error);
     if (!expected) tally_.fail(status.to_string());
     return false;
   }
