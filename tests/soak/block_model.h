@@ -36,7 +36,7 @@ class BlockModel {
   void changed(uint64_t block, uint64_t count, uint64_t generation, bool sure) {
     for (uint64_t i = block; i < block + count; ++i) {
       std::vector<uint64_t>& held = may_hold_[i - first_];
-      if (sure) held.clear();
+      if (sure) settle(held, generation);
       if (std::find(held.begin(), held.end(), generation) == held.end()) held.push_back(generation);
     }
   }
@@ -50,16 +50,21 @@ class BlockModel {
       std::vector<uint64_t>& held = may_hold_[block - first_];
       bool known = std::find(held.begin(), held.end(), generation) != held.end();
       if (!known || !std::equal(got.begin(), got.end(), wanted.begin())) {
-        return fmt::format("block {} holds generation {} of block {:#x}, of {} that may be: {}",
-                           block, generation, load_le<uint64_t>(got.data()) & 0xffff'ffff'ffff,
+        return fmt::format("block {} holds generation {} of block {}, of {} that may be: {}", block,
+                           generation, (load_le<uint64_t>(got.data()) & 0xff'ffff'ffff'ffff) >> 16,
                            held.size(), fmt::join(held, ", "));
       }
-      held.assign(1, generation);
+      settle(held, generation);
     }
     return {};
   }
 
  private:
+  // Without memory for more: what the model takes must not grow.
+  static void settle(std::vector<uint64_t>& held, uint64_t generation) {
+    if (held.capacity() > 1) std::vector<uint64_t>(1).swap(held);
+    held.assign(1, generation);
+  }
   uint64_t name(uint64_t block) const { return (device_ << 56) + (block << 16); }
 
   uint64_t device_;
