@@ -6,7 +6,8 @@ usage: net_bench.py [--build-dir build] [--rounds 5] [--seconds 0.5] [--depths 1
                     [--only nbd,nvme,large] [--nice -20] [--json FILE]
 
 nbd, nvme: 4 KiB; large: 128 KiB over NVMe/TCP. The ceiling is what bare sockets do with the same
-bytes and no protocol, batched: asleep until something comes, and asking for it without a pause.
+bytes and no protocol, batched: asleep until something comes, asking for it without a pause, and
+asking while each block comes from a random place of as much memory as ours has, or goes there.
 Server on core 0, client on core 1, all pairs take turns within each round; figures are medians over
 the rounds. Exit 0 whatever they are: this measures, it does not judge.
 """
@@ -40,9 +41,15 @@ def wire_bytes(op, digest, block):
     return (sqe + block + each, cqe) if block <= 8192 else (sqe + data, r2t + cqe)
 
 
-def raw_name(op, digest, block, spin):
-    how = "spinning" if spin else "sleeping"
-    return f"raw sockets, {op}s of {block // 1024} KiB, digests {digest}, {how}"
+RAW_KINDS = {  # how the bare sockets wait, and whether they serve memory
+    "sleeping": [],
+    "spinning": ["--spin"],
+    "spinning, memory": ["--spin", "--memory", SIZE],
+}
+
+
+def raw_name(op, digest, block, kind):
+    return f"raw sockets, {op}s of {block // 1024} KiB, digests {digest}, {kind}"
 
 
 def nvme_name(digest, block):
@@ -120,10 +127,10 @@ def measure(server, client, nice):
 class Raw:
     """The ceiling of one kind of operation: a server of its own and the client for it."""
 
-    def __init__(self, build, op, digest, block, spin, args):
+    def __init__(self, build, op, digest, block, kind, args):
         self.op = op
         sizes = wire_bytes(op, digest, block)
-        common = ["--request", sizes[0], "--answer", sizes[1], *(["--spin"] if spin else [])]
+        common = ["--request", sizes[0], "--answer", sizes[1], "--block", block, *RAW_KINDS[kind]]
         program = build / "bench/raw_ceiling"
         self.server = Server("raw", [program, "serve", *common], args.nice, pattern="raw")
         self.load = [program, "load", *common, "--port", self.server.ports[0],
@@ -169,10 +176,10 @@ def start(args, build):
             add(epoll_name(digest, block), other,
                 nvme(other.ports[0], digest, block, "epoll"))
             for op in ("read", "write"):
-                for spin in (False, True):
-                    raw = Raw(build, op, digest, block, spin, args)
+                for kind in RAW_KINDS:
+                    raw = Raw(build, op, digest, block, kind, args)
                     servers.append(raw.server)
-                    add(raw_name(op, digest, block, spin), raw.server, raw.command)
+                    add(raw_name(op, digest, block, kind), raw.server, raw.command)
     if "nbd" in args.only:
         add("nbd, bb-serve", ours, nbd(nbd_port, "disk"))
         if shutil.which("nbdkit"):
@@ -203,11 +210,10 @@ def print_share(medians, op, digest, block):
     if ours is None:
         return
     shares = []
-    for spin in (False, True):
-        raw = medians[raw_name(op, digest, block, spin)]
+    for kind in RAW_KINDS:
+        raw = medians[raw_name(op, digest, block, kind)]
         iops, p50 = ours["iops"] / raw["iops"], ours["p50_us"] / raw["p50_us"]
-        how = "spinning" if spin else "sleeping"
-        shares.append(f"{iops:.0%} of the IOPS, {p50:.2f} x the p50 of {how} sockets")
+        shares.append(f"{iops:.0%} of the IOPS, {p50:.2f} x the p50 of {kind} sockets")
     print(f"{nvme_name(digest, block)}: {'; '.join(shares)}")
     share = medians[epoll_name(digest, block)]["iops"] / ours["iops"]
     print(f"{epoll_name(digest, block)}, at both ends: {share:.0%} of io_uring's IOPS")
@@ -216,14 +222,14 @@ def print_share(medians, op, digest, block):
 def table(results, op, depth):
     columns = ["iops", "p50_us", "p99_us", "server_cpu_us", "client_cpu_us"]
     print(f"\n== {op}, queue depth {depth}")
-    print(f"{'path':<58}" + "".join(f"{c:>15}" for c in columns))
+    print(f"{'path':<66}" + "".join(f"{c:>15}" for c in columns))
     medians = {}
     for (name, o, d), runs in results.items():
         if (o, d) != (op, depth):
             continue
         medians[name] = {c: statistics.median(run[c] for run in runs) for c in columns}
         row = medians[name]
-        print(f"{name:<58}{row['iops']:>15,.0f}"
+        print(f"{name:<66}{row['iops']:>15,.0f}"
               + "".join(f"{row[c]:>15.2f}" for c in columns[1:]))  # fmt: skip
     for block in (BLOCK, LARGE):
         for digest in ("on", "off"):
