@@ -17,6 +17,7 @@ namespace {
 
 constexpr unsigned kSubmissionEntries = 512;
 constexpr unsigned kCompletionEntries = 8192;
+constexpr unsigned kTransfersAtOnce = 4;  // see docs/decisions/005-engines.md
 
 // The kernel refuses entries with a field set that their kind has no use for.
 void set(io_uring_sqe* sqe, io_uring_op opcode, const EngineOp& op, uint64_t length,
@@ -134,7 +135,15 @@ io_uring_sqe* UringEngine::prepare(EngineOp& op) {
   return sqe;
 }
 
-void UringEngine::submit(EngineOp& op) { fill(prepare(op), op); }
+// A drive that hears of a whole batch when the loop is about to wait has had nothing to do until
+// then.
+void UringEngine::submit(EngineOp& op) {
+  fill(prepare(op), op);
+  bool transfer = op.kind == EngineOp::Kind::kReadv || op.kind == EngineOp::Kind::kWritev;
+  if (!transfer || ++transfers_untold_ < kTransfersAtOnce) return;
+  transfers_untold_ = 0;
+  io_uring_submit(&ring_);
+}
 
 void UringEngine::cancel(EngineOp& op) {
   static EngineOp ignored{.complete = [](EngineOp*, int32_t) {}};
@@ -150,6 +159,7 @@ bool UringEngine::kernel_has_events() const {
 }
 
 void UringEngine::flush() {
+  transfers_untold_ = 0;
   if (kernel_has_events()) {
     io_uring_submit_and_get_events(&ring_);
   } else {
@@ -163,6 +173,7 @@ bool UringEngine::look() {
 }
 
 void UringEngine::sleep(std::optional<uint64_t> deadline_ns, uint64_t now_ns) {
+  transfers_untold_ = 0;
   if (!deadline_ns) {
     io_uring_submit_and_wait(&ring_, 1);
     return;

@@ -48,6 +48,7 @@ class UringEngine final : public Engine {
   int bell_fd_ = -1;  // host-driven: the ring rings it when something completes
   uint64_t wake_buffer_ = 0;
   bool wakeup_armed_ = false;
+  unsigned transfers_untold_ = 0;
   Wakeup wakeup_;
 };
 
