@@ -57,11 +57,15 @@ Status Device::check(const IoRequest& request) const {
   if (request.fast_only && request.op == IoOp::kWriteZeroes && !info_.fast_zero) {
     return bad(Code::k_not_supported, "zeroing is not faster than writing");
   }
+  if (request.may_lend && (request.op != IoOp::kRead || !lends())) {
+    return bad(Code::k_not_supported, "the device lends no memory for that");
+  }
   if (request.op == IoOp::kRead || request.op == IoOp::kWrite) {
     if (request.length_bytes > info_.transfer_max_bytes) {
       return bad(Code::k_invalid_argument,
                  fmt::format("larger than one transfer, {} bytes", info_.transfer_max_bytes));
     }
+    if (request.may_lend) return {};
     uint64_t held = iov_length_bytes(request.iov, request.iov_count);
     if (held != request.length_bytes) {
       return bad(Code::k_invalid_argument, fmt::format("the buffers hold {} bytes", held));
@@ -78,6 +82,11 @@ void Device::submit(IoRequest& request) {
   }
   if (meter_ != nullptr) meter_->begin(request);
   do_submit(request);
+}
+
+void Device::do_give_back(IoRequest& request) {
+  BB_CHECK(false, "{}: {} bytes are given back that were never lent", info_.uri,
+           request.length_bytes);
 }
 
 Task<Result<std::vector<Extent>>> Device::extents(uint64_t offset_bytes, uint64_t length_bytes,

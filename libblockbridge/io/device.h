@@ -31,11 +31,15 @@ struct IoRequest : boost::intrusive::list_base_hook<> {
   bool fua = false;          // write, write_zeroes: durable before done
   bool may_discard = false;  // write_zeroes: may free the range if it then reads as zeroes
   bool fast_only = false;    // write_zeroes: NOT_SUPPORTED rather than as slow as writing them
+  bool may_lend = false;     // read, of a device that lends: no iovecs, see `lent`
   uint64_t offset_bytes = 0;
   uint64_t length_bytes = 0;  // read, write: equals the sum of the iovecs
   const iovec* iov = nullptr;
   uint32_t iov_count = 0;
   Done done = nullptr;
+  // What a read that may_lend gave: the device's own memory, which stays as it is until
+  // give_back(). Writes to it wait for that, so it follows soon, whatever others do.
+  ConstBytes lent;
 
   // Whoever measures the device keeps its own here, from submit() to `done`.
   struct Measured {
@@ -109,6 +113,11 @@ class Device {
   // (read only), BAD_STATE (closed), and whatever the device itself meets.
   void submit(IoRequest& request);
 
+  // Does the device show what it holds instead of copying it? Constant.
+  virtual bool lends() const { return false; }
+  // Ends a read that may_lend and succeeded.
+  void give_back(IoRequest& request) { do_give_back(request); }
+
   // What the range consists of, from its front: at least one extent, at most `limit`, together no
   // longer than the range. A device that does not know says data. A snapshot: writes in flight may
   // or may not be seen. Errors as for submit().
@@ -138,6 +147,7 @@ class Device {
  protected:
   // The request is within the device, aligned, and allowed.
   virtual void do_submit(IoRequest& request) = 0;
+  virtual void do_give_back(IoRequest& request);
   // The range is within the device, aligned and not empty; what is returned is trimmed to it.
   virtual Task<Result<std::vector<Extent>>> do_extents(uint64_t offset_bytes, uint64_t length_bytes,
                                                        uint32_t limit);

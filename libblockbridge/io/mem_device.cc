@@ -6,10 +6,12 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <new>
 #include <vector>
 
 #include "base/units.h"
 #include "io/offload.h"
+#include "io/range_lock.h"
 
 namespace bb::io {
 namespace {
@@ -28,38 +30,34 @@ class MemDevice final : public Device {
 
   Bytes memory() const { return {memory_, info_.size_bytes}; }
 
+  bool lends() const override { return true; }
+
   Task<Status> close() override {
+    BB_CHECK(lent_.idle(), "{}: closed while some of it is lent", info_.uri);
     set_state(DeviceState::kClosed);
     co_return Status();
   }
 
  protected:
+  // What is lent must not change: whoever writes there waits, and who would borrow after it, too.
   void do_submit(IoRequest& request) override {
-    Bytes range{memory_ + request.offset_bytes, request.length_bytes};
-    switch (request.op) {
-      case IoOp::kRead:
-        iov_scatter(request.iov, request.iov_count, 0, range);
-        break;
-      case IoOp::kWrite:
-        iov_gather(request.iov, request.iov_count, 0, range);
-        mark_written(request);
-        break;
-      case IoOp::kWriteZeroes:
-        if (request.may_discard) {
-          discard(request, range);
-        } else {
-          std::memset(range.data(), 0, range.size());
-          mark_written(request);
-        }
-        break;
-      case IoOp::kDiscard:
-        discard(request, range);
-        break;
-      case IoOp::kFlush:
-        break;
-    }
-    request.done(&request, Status());
+    bool orders = request.may_lend || (request.op != IoOp::kRead && !lent_.idle());
+    if (!orders || request.op == IoOp::kFlush) return run(request);
+    static_assert(sizeof(Ticket) <= sizeof request.scratch);
+    auto* ticket = new (request.scratch) Ticket;
+    ticket->device = this;
+    ticket->request = &request;
+    ticket->offset_bytes = request.offset_bytes;
+    ticket->length_bytes = request.length_bytes;
+    ticket->mode = request.may_lend ? LockMode::kShared : LockMode::kExclusive;
+    ticket->granted = [](RangeTicket* granted) {
+      auto* self = static_cast<Ticket*>(granted);
+      self->device->run_ordered(*self);
+    };
+    if (lent_.acquire(*ticket)) run_ordered(*ticket);
   }
+
+  void do_give_back(IoRequest& request) override { end(ticket_of(request)); }
 
   Task<Result<std::vector<Extent>>> do_extents(uint64_t offset_bytes, uint64_t length_bytes,
                                                uint32_t limit) override {
@@ -75,6 +73,58 @@ class MemDevice final : public Device {
   }
 
  private:
+  struct Ticket : RangeTicket {
+    MemDevice* device = nullptr;
+    IoRequest* request = nullptr;
+  };
+  static Ticket& ticket_of(IoRequest& request) {
+    return *std::launder(reinterpret_cast<Ticket*>(request.scratch));
+  }
+
+  void run_ordered(Ticket& ticket) {
+    IoRequest& request = *ticket.request;
+    if (request.may_lend) {
+      request.lent = {memory_ + request.offset_bytes, request.length_bytes};
+      return request.done(&request, Status());
+    }
+    change(request);
+    end(ticket);  // may start others: before anybody learns that this one is done
+    request.done(&request, Status());
+  }
+
+  void end(Ticket& ticket) {
+    lent_.release(ticket);
+    ticket.~Ticket();
+  }
+
+  void run(IoRequest& request) {
+    if (request.op == IoOp::kRead) {
+      iov_scatter(request.iov, request.iov_count, 0,
+                  {memory_ + request.offset_bytes, request.length_bytes});
+    } else {
+      change(request);
+    }
+    request.done(&request, Status());
+  }
+
+  void change(const IoRequest& request) {
+    Bytes range{memory_ + request.offset_bytes, request.length_bytes};
+    switch (request.op) {
+      case IoOp::kWrite:
+        iov_gather(request.iov, request.iov_count, 0, range);
+        return mark_written(request);
+      case IoOp::kWriteZeroes:
+        if (request.may_discard) return discard(request, range);
+        std::memset(range.data(), 0, range.size());
+        return mark_written(request);
+      case IoOp::kDiscard:
+        return discard(request, range);
+      case IoOp::kRead:
+      case IoOp::kFlush:
+        return;
+    }
+  }
+
   void mark_written(const IoRequest& request) {
     uint64_t last = (request.offset_bytes + request.length_bytes - 1) / kGranuleBytes;
     for (uint64_t i = request.offset_bytes / kGranuleBytes; i <= last; ++i) written_[i] = true;
@@ -111,6 +161,7 @@ class MemDevice final : public Device {
   std::byte* memory_;
   bool keep_pages_;
   std::vector<bool> written_;  // per granule
+  RangeLock lent_;
 };
 
 // Clearing them takes a second per GiB: not on the loop.

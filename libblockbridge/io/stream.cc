@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "io/stream.h"
 
+#include "base/check.h"
+
 namespace bb::io {
 
 bool Stream::Op::await_suspend(std::coroutine_handle<> caller) {
@@ -39,6 +41,12 @@ Stream::Op Stream::send_all(ConstBytes from) {
 
 Stream::Op Stream::send_all(const iovec* iov, uint32_t iov_count) {
   return Op(*this, true, iov, iov_count);
+}
+
+Result<size_t> Stream::send_at_once(const iovec* iov, size_t iov_count) {
+  BB_CHECK(false, "{}: {} pieces at {} are to be sent at once, which it cannot", peer(), iov_count,
+           static_cast<const void*>(iov));
+  return size_t{0};
 }
 
 Task<Status> recv_exactly(Stream* stream, Bytes into) {

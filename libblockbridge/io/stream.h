@@ -42,6 +42,11 @@ class Stream {
   virtual void recv(StreamOp& op) = 0;
   virtual void send(StreamOp& op) = 0;
 
+  // A send that waits for nothing, in place of send(): says how much it has taken, from none to
+  // all, and has read what it took. UNAVAILABLE: the connection is lost. Only of a stream that can.
+  virtual bool sends_at_once() const { return false; }
+  virtual Result<size_t> send_at_once(const iovec* iov, size_t iov_count);
+
   // Ends both directions; a pending recv or send completes with an error or end of stream soon.
   virtual void shutdown() = 0;
   // shutdown() that also drops what was sent and has not arrived, as far as that is possible: for

@@ -28,7 +28,7 @@ struct Hold {
 io::Task<void> give_back_one(MemberDevice device) {
   std::vector<MemberDevice> devices;
   devices.push_back(std::move(device));
-  co_await give_back(std::move(devices));
+  co_await raid::give_back(std::move(devices));
 }
 
 Status closed_error() { return error(Code::k_bad_state, "the array is closed"); }
@@ -132,7 +132,7 @@ io::Task<Status> ArrayCore::take_device(Member* member, MemberDevice device) {
   closing.emplace_back();
   if (member->active || member->in_flight > 0) {
     closing[0] = std::move(device);
-    co_await give_back(std::move(closing));
+    co_await raid::give_back(std::move(closing));
     co_return fail(Code::k_bad_state, "{} is in use", name_of(*member));
   }
   if (member->watcher.watching) member->device->unwatch(member->watcher);
@@ -140,7 +140,7 @@ io::Task<Status> ArrayCore::take_device(Member* member, MemberDevice device) {
   closing[0].owned = std::move(member->owned);
   member->device = nullptr;
   attach(*member, std::move(device));
-  co_await give_back(std::move(closing));
+  co_await raid::give_back(std::move(closing));
   co_return Status();
 }
 

@@ -5,6 +5,7 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -174,6 +175,8 @@ class FakeConnection final : public QueueHost {
     buffer_bytes -= capacity_bytes;
     std::free(buffer);
   }
+  bool lends(const Namespace&) const override { return lending; }
+  void give_back(uint16_t) override { --lent; }
   void wake() override { ++wakes; }
   void compute(DhExchange& exchange) override {
     exchange.compute();
@@ -192,12 +195,18 @@ class FakeConnection final : public QueueHost {
       while (!held) {
         auto slot = queue.next_io();
         if (!slot) break;
-        queue.on_io_done(*slot, perform(*slot));
+        Code code = perform(*slot);
+        queue.on_io_done(*slot, code);
         any = true;
       }
       if (std::vector<iovec>* iov = queue.outgoing()) {
-        for (const iovec& one : *iov) {
-          append(sent, {static_cast<const std::byte*>(one.iov_base), one.iov_len});
+        size_t all = take(sent, *iov);
+        size_t now = std::min(room, all);
+        sent.resize(sent.size() - (all - now));
+        if (std::vector<iovec>* rest = queue.rest_after(now)) {
+          if (while_it_waits) while_it_waits();
+          now = take(sent, *rest);
+          BB_CHECK(queue.rest_after(now) == nullptr, "something is left of nothing");
         }
         queue.on_sent();
         any = true;
@@ -206,7 +215,11 @@ class FakeConnection final : public QueueHost {
     return sent;
   }
 
-  bool held = false;  // the device does not answer
+  bool held = false;     // the device does not answer
+  bool lending = false;  // it shows its memory
+  int lent = 0;
+  size_t room = SIZE_MAX;                // for a send that does not wait
+  std::function<void()> while_it_waits;  // for the peer, with the rest
   Code fails = Code::k_ok;
   std::vector<TargetIo> ios;
   int64_t buffers = 0;
@@ -216,6 +229,14 @@ class FakeConnection final : public QueueHost {
   std::map<uint32_t, Buffer*> others;  // what namespaces beside the first hold
 
  private:
+  static size_t take(Buffer& sent, const std::vector<iovec>& iov) {
+    size_t before = sent.size();
+    for (const iovec& one : iov) {
+      append(sent, {static_cast<const std::byte*>(one.iov_base), one.iov_len});
+    }
+    return sent.size() - before;
+  }
+
   Code perform(uint16_t slot) {
     const TargetIo& io = queue.io(slot);
     ios.push_back(io);
@@ -224,6 +245,11 @@ class FakeConnection final : public QueueHost {
     Buffer& memory = other == others.end() ? memory_ : *other->second;
     BB_CHECK(io.offset_bytes + io.length_bytes <= memory.size(), "an I/O beyond the device");
     std::byte* at = memory.data() + io.offset_bytes;
+    if (io.may_lend) {
+      ++lent;
+      queue.lend(slot, {at, io.length_bytes});
+      return Code::k_ok;
+    }
     if (io.op == TargetOp::kRead) std::memcpy(io.data, at, io.length_bytes);
     if (io.op == TargetOp::kWrite) std::memcpy(at, io.data, io.length_bytes);
     if (io.op == TargetOp::kWriteZeroes || io.op == TargetOp::kDiscard) {

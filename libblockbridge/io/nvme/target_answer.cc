@@ -16,8 +16,9 @@ void TargetQueue::answer(uint16_t index, NvmeStatus status, uint64_t result) {
   slot.result = result;
   slot.state = State::kAnswering;
   slot.send_data = status == NvmeStatus::kSuccess && slot.to_host && slot.length_bytes > 0;
+  if (closing_ && slot.lent) slot.send_data = false;
   count(slot);
-  slot.name_space.reset();
+  if (!slot.lent) slot.name_space.reset();
   if (slot.half != Half::kNone) on_half_answered(index);
   if (!slot.send_data) give_data(slot);
   encode_answer(slot);
@@ -110,12 +111,15 @@ std::vector<iovec>* TargetQueue::outgoing() {
   }
   if (iov_.empty()) return nullptr;
   sending_ = true;
+  outgoing_bytes_ = 0;
+  for (const iovec& piece : iov_) outgoing_bytes_ += piece.iov_len;
   return &iov_;
 }
 
 void TargetQueue::on_sent() {
   BB_CHECK(sending_, "sent what was not being sent");
   sending_ = false;
+  waits_for_peer_ = false;
   if (term_state_ == Control::kSending) term_state_ = Control::kDone;
   for (uint16_t index : being_sent_) {
     measure(slots_[index]);

@@ -49,10 +49,10 @@ TargetConnection::TargetConnection(Loop& loop, TargetCore& core, BufferPool& poo
       queue_(core, *this),
       // Not cleared: pages that small messages never reach cost no memory.
       receive_(static_cast<std::byte*>(std::aligned_alloc(4096, kReceiveBytes))),
-      ios_(new Io[queue_.slots()]),
       started_ns_(loop.now_ns()),
       idle_(loop),
       computing_(loop) {
+  ios_.reset(new Io[queue_.slots()]);
   BB_CHECK(receive_ != nullptr, "out of memory for {} bytes", kReceiveBytes);
   queue_.set_local_address(stream_->local());
   Result<HostPort> local = HostPort::parse(stream_->local());
@@ -141,9 +141,10 @@ void TargetConnection::submit(uint16_t slot) {
   io.op = op_of(wanted.op);
   io.fua = wanted.fua && wanted.op != TargetOp::kRead;
   io.may_discard = wanted.may_discard;
+  io.may_lend = wanted.may_lend;
   io.offset_bytes = wanted.offset_bytes;
   io.length_bytes = wanted.length_bytes;
-  bool data = wanted.op == TargetOp::kRead || wanted.op == TargetOp::kWrite;
+  bool data = (wanted.op == TargetOp::kRead && !wanted.may_lend) || wanted.op == TargetOp::kWrite;
   io.one = {.iov_base = wanted.data, .iov_len = wanted.length_bytes};
   io.iov = data ? &io.one : nullptr;
   io.iov_count = data ? 1 : 0;
@@ -166,6 +167,7 @@ bool TargetConnection::works_on_other(const Namespace& of, const Device* device)
 void TargetConnection::on_io_done(uint16_t slot, const Status& status) {
   if (!status.ok()) log_debug("{}: {} -> reported to the host", peer(), status.to_string());
   bool awaited = queue_.is_awaited(slot);
+  if (status.ok() && ios_[slot].may_lend) queue_.lend(slot, ios_[slot].lent);
   queue_.on_io_done(slot, status.code());
   if (awaited) progress_.set();
   if (!pumping_) schedule();  // later, so that completions that come together are sent together
@@ -174,13 +176,38 @@ void TargetConnection::on_io_done(uint16_t slot, const Status& status) {
 void TargetConnection::flush() {
   if (flushing_) return;
   flushing_ = true;
+  bool any = false;
   while (std::vector<iovec>* iov = queue_.outgoing()) {
-    send_.iov = iov->data();
-    send_.iov_count = static_cast<uint32_t>(iov->size());
-    stream_->send(send_);
-    if (queue_.sending()) break;
+    if (!send(*iov)) break;
+    any = true;
   }
   flushing_ = false;
+  if (any && queue_.has_ready_io()) schedule();
+}
+
+// What is lent leaves at once, as far as the socket has room. False: the rest waits for the host.
+bool TargetConnection::send(const std::vector<iovec>& iov) {
+  Result<size_t> taken = size_t{0};
+  if (queue_.has_lent()) {
+    taken = stream_->send_at_once(iov.data(), iov.size());
+    begin_batch();  // for the time the send took
+  }
+  std::vector<iovec>* rest = taken.ok() ? queue_.rest_after(*taken) : nullptr;
+  if (rest == nullptr) {
+    queue_.on_sent();
+    if (!taken.ok()) queue_.close("the connection was lost while sending");
+    return true;
+  }
+  send_.iov = rest->data();
+  send_.iov_count = static_cast<uint32_t>(rest->size());
+  stream_->send(send_);
+  return !queue_.sending();
+}
+
+void TargetConnection::give_back(uint16_t slot) {
+  bool awaited = queue_.is_awaited(slot);
+  ios_[slot].device->give_back(ios_[slot]);
+  if (awaited) progress_.set();
 }
 
 void TargetConnection::on_sent(const Result<size_t>& sent) {

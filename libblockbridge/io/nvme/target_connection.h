@@ -66,6 +66,10 @@ class TargetConnection final : QueueHost {
   void give_buffer(std::byte* buffer, uint32_t capacity_bytes) override {
     pool_.give(buffer, capacity_bytes);
   }
+  bool lends(const Namespace& of) const override {
+    return stream_->sends_at_once() && of.device->lends();
+  }
+  void give_back(uint16_t slot) override;
   void wake() override { schedule(); }
   void compute(DhExchange& exchange) override { computing_.spawn(run_exchange(&exchange)); }
 
@@ -74,6 +78,7 @@ class TargetConnection final : QueueHost {
   void begin_batch();
   void submit(uint16_t slot);
   void flush();
+  bool send(const std::vector<iovec>& iov);
   void on_io_done(uint16_t slot, const Status& status);
   void on_sent(const Result<size_t>& sent);
   void note_host();
@@ -91,10 +96,10 @@ class TargetConnection final : QueueHost {
   std::unique_ptr<Stream> stream_;
   std::shared_ptr<TlsContext> tls_;  // null: no TLS here
   bool tls_required_;
+  std::unique_ptr<Io[]> ios_;
   TargetQueue queue_;
   std::unique_ptr<std::byte, Free> receive_;
   iovec receive_iov_[2];
-  std::unique_ptr<Io[]> ios_;
   std::string nqn_;
   HostIdentity host_;
   std::vector<std::byte> heard_;  // until the first answer: all that the host has said

@@ -172,8 +172,9 @@ NvmeStatus TargetQueue::next_copy(TargetSlot& slot, bool* more) {
 
 std::optional<uint16_t> TargetQueue::next_io() {
   while (!closing_ && !io_ready_.empty()) {
+    TargetSlot& slot = slots_[io_ready_.front()];
+    if (slot.io.may_lend && must_wait_to_lend(slot)) break;
     uint16_t index = io_ready_.pop();
-    TargetSlot& slot = slots_[index];
     Namespace& of = *slot.name_space;
     NvmeStatus now = of.removed ? no_namespace(of.nsid) : reaches(of);
     if (now == NvmeStatus::kSuccess) now = permitted(slot);
@@ -181,6 +182,8 @@ std::optional<uint16_t> TargetQueue::next_io() {
       end_io(index, now);
       continue;
     }
+    if (slot.io.may_lend && !host_.lends(of)) borrow_no_more(slot);
+    if (slot.io.may_lend) lent_bytes_ += slot.length_bytes;
     slot.state = State::kDevice;
     ++of.io_in_flight;
     ++io_in_flight_;
@@ -198,13 +201,12 @@ bool TargetQueue::works_on(uint32_t ana_group) const {
 
 void TargetQueue::on_io_done(uint16_t index, Code code) {
   BB_CHECK(io_in_flight_ > 0, "an I/O ended that was never begun");
-  --io_in_flight_;
   TargetSlot& slot = slots_[index];
   BB_CHECK(slot.state == State::kDevice, "slot {} was not with the device", index);
-  --slot.name_space->io_in_flight;
+  if (!slot.lent) left_device(slot);
+  if (slot.io.may_lend && !slot.lent) lent_bytes_ -= slot.length_bytes;
   bool reads = slot.io.op == TargetOp::kRead;
   NvmeStatus status = nvme_status_of(code, reads);
-  if (closing_ && io_in_flight_ == 0) core_.came_back(*this);
   if (status == NvmeStatus::kSuccess && is_stepwise(slot.work) && !closing_) {
     bool more = false;
     status = next_step(slot, &more);

@@ -10,6 +10,10 @@ namespace bb::io::nvme {
 void TargetQueue::start(uint16_t index, uint64_t now_ns) {
   TargetSlot& slot = slots_[index];
   if (slot.length_bytes == 0) return execute(index, now_ns);
+  if (may_lend(slot)) {
+    slot.io.may_lend = true;
+    return execute(index, now_ns);
+  }
   slot.capacity_bytes = capacity_for(slot.length_bytes);
   if (slot.in_capsule) {  // bounded by the queue's depth; it cannot be made to wait
     slot.data = host_.take_buffer(slot.capacity_bytes);
@@ -66,6 +70,7 @@ void TargetQueue::take_memory(TargetSlot& slot) {
 }
 
 void TargetQueue::give_data(TargetSlot& slot) {
+  if (slot.lent) return give_back(slot);
   if (slot.scratch != nullptr) host_.give_buffer(slot.scratch, slot.scratch_bytes);
   if (slot.data != nullptr) host_.give_buffer(slot.data, slot.capacity_bytes);
   slot.scratch = nullptr;

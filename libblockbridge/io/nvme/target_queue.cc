@@ -66,6 +66,9 @@ void TargetQueue::close(const char* why) {
     closing_ = true;
     close_reason_ = why;
     let_go_of_ranges();
+    for (TargetSlot& slot : slots_) {  // what is being sent follows
+      if (slot.lent && slot.state == State::kAnswering) give_back(slot);
+    }
     io_ready_.clear();
     waiting_.clear();
     if (connecting_) core_.stopped_waiting(*this);

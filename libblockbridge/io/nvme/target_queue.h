@@ -21,6 +21,10 @@ class QueueHost {
  public:
   virtual std::byte* take_buffer(uint32_t capacity_bytes) = 0;
   virtual void give_buffer(std::byte* buffer, uint32_t capacity_bytes) = 0;
+  // Can what is read of the namespace be sent from its device's memory, by a send that does not
+  // wait for the peer? Then the end of each such loan is told.
+  virtual bool lends(const Namespace&) const { return false; }
+  virtual void give_back(uint16_t) {}
   virtual void wake() = 0;
   // Computes it, then calls on_computed(); until then the queue is not destroyed.
   virtual void compute(DhExchange& exchange) = 0;
@@ -32,7 +36,8 @@ class QueueHost {
 // The state machine of one NVMe/TCP connection: initialisation, Connect, then an admin or an I/O
 // queue. Call in: on_bytes, on_io_done, on_sent. Then look: next_io, outgoing, closing.
 //   - next_io names a slot whose io() the driver starts; it answers with on_io_done, always.
-//   - outgoing gives what to send next (one send at a time); it answers with on_sent.
+//   - outgoing gives what to send next (one send at a time); it answers with on_sent. A send that
+//     does not wait may take a part of it: rest_after then gives what a second one is to send.
 //   - once closing(), nothing is submitted any more; the driver waits for io_in_flight() == 0.
 class TargetQueue {
  public:
@@ -51,12 +56,17 @@ class TargetQueue {
   // What the host said, from the first byte on, to a queue that it left for this one: home(). It
   // has had its ICResp.
   void resume(ConstBytes received, uint64_t now_ns);
+  // Before on_io_done: what was to be read lies there, and stays so until QueueHost::give_back.
+  void lend(uint16_t slot, ConstBytes data);
   void on_io_done(uint16_t slot, Code code);
+  std::vector<iovec>* rest_after(size_t sent_bytes);  // null: nothing is left
   void on_sent();
   void on_computed();
   void close(const char* why);  // the stream ended, or the driver wants to stop
 
   std::optional<uint16_t> next_io();
+  bool has_lent() const { return lent_bytes_ > 0; }
+  bool has_ready_io() const { return !io_ready_.empty(); }
   const TargetIo& io(uint16_t slot) const { return slots_[slot].io; }
   const Namespace& name_space(uint16_t slot) const { return *slots_[slot].name_space; }
   uint32_t io_in_flight() const { return io_in_flight_; }
@@ -96,7 +106,8 @@ class TargetQueue {
     return of.removed || of.awaited > 0 || !ana_->all_usable();
   }
   bool is_with_device(uint16_t slot, const Namespace& of) const {
-    return slots_[slot].state == State::kDevice && slots_[slot].name_space == &of;
+    const TargetSlot& io = slots_[slot];
+    return (io.state == State::kDevice || io.lent) && io.name_space == &of;
   }
   // Is anything of the group with the device?
   bool works_on(uint32_t ana_group) const;
@@ -170,6 +181,12 @@ class TargetQueue {
   bool fits(const TargetSlot& slot) const;
   void take_memory(TargetSlot& slot);
   void give_data(TargetSlot& slot);
+  bool may_lend(const TargetSlot& slot) const;
+  bool must_wait_to_lend(const TargetSlot& slot) const;
+  void borrow_no_more(TargetSlot& slot);
+  void keep_lent(size_t first);
+  void give_back(TargetSlot& slot);
+  void left_device(TargetSlot& slot);
   void serve_waiting(uint64_t now_ns);
 
   void execute(uint16_t index, uint64_t now_ns);
@@ -256,7 +273,10 @@ class TargetQueue {
   bool long_data_ = false;   // the last data the host sent was
   bool discarding_ = false;  // a refused capsule's data: answer at its end
   uint64_t buffered_bytes_ = 0;
-  uint32_t io_in_flight_ = 0;
+  uint32_t io_in_flight_ = 0;  // with the device, or of its memory
+  size_t lent_bytes_ = 0;      // asked for, or lent and not given back
+  size_t outgoing_bytes_ = 0;
+  bool waits_for_peer_ = false;  // the present send does
   QueueMeter meter_;
   uint64_t now_ns_ = 0;  // when the driver last said what time it is
   std::array<std::byte, kIcBytes> hello_{};

@@ -22,6 +22,7 @@ struct TargetIo {
   TargetOp op = TargetOp::kRead;
   bool fua = false;
   bool may_discard = false;
+  bool may_lend = false;  // read: not into `data`, but shown by the device; see TargetQueue::lend
   uint64_t offset_bytes = 0;
   uint64_t length_bytes = 0;
   std::byte* data = nullptr;  // read, write: length_bytes
@@ -71,6 +72,7 @@ struct TargetSlot {
   bool send_data = false;  // the answer has data
   bool aborted = false;    // by a preempt: what it has not done yet it does not do
   bool id_noted = false;   // its identifier is in flight
+  bool lent = false;       // `data` is the device's: nothing else uses that memory as ours
   NvmeStatus status = NvmeStatus::kSuccess;
   uint8_t head_bytes = 0;      // C2HData header, or R2T
   uint8_t tail_bytes = 0;      // data digest and response

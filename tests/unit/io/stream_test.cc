@@ -79,6 +79,66 @@ Task<Status> try_connect(World* world, std::string to, uint64_t timeout_ns) {
   co_return stream.status();
 }
 
+// Until there is no room; the rest waits for the peer, who gets all of it in order.
+Task<void> send_at_once(World* world) {
+  Loop& loop = *world->reactor;
+  auto listener = world->network->listen({"127.0.0.1:0"});
+  EXPECT_TRUE(listener.ok()) << listener.status().to_string();
+  auto stream = co_await world->network->connect({(*listener)->local_address()},
+                                                 loop.now_ns() + kNsPerSecond);
+  EXPECT_TRUE((*stream)->sends_at_once());
+  std::vector<std::byte> memory(64 * MiB);
+  Prng(1).fill(memory);
+  size_t at = 0;
+  for (size_t taken = 1; taken > 0 && at < memory.size(); at += taken) {
+    iovec pieces[2] = {{.iov_base = memory.data() + at, .iov_len = 1000},
+                       {.iov_base = memory.data() + at + 1000, .iov_len = 99'000}};
+    auto sent = (*stream)->send_at_once(pieces, 2);
+    EXPECT_TRUE(sent.ok()) << sent.status().to_string();
+    taken = sent.ok() ? *sent : 0;
+    EXPECT_LE(taken, 100'000u);
+  }
+  EXPECT_GT(at, 0u);
+  EXPECT_LT(at, memory.size());  // nobody reads: it did not wait for that
+  uint64_t total = 0;
+  uint32_t sum = 0;
+  TaskGroup group(loop);
+  group.spawn(count_bytes(listener->get(), &total, &sum));
+  memory.resize(at + 1'000'000);
+  auto rest = co_await (*stream)->send_all(ConstBytes(memory).subspan(at));
+  EXPECT_TRUE(rest.ok()) << rest.status().to_string();
+  co_await (*stream)->close();
+  co_await group.join();
+  co_await (*listener)->close();
+  uint32_t expected = 0;
+  for (std::byte b : memory) expected = expected * 31 + static_cast<uint32_t>(b);
+  EXPECT_EQ(total, memory.size());
+  EXPECT_EQ(sum, expected);
+}
+
+TEST(Stream, SendsAtOnceWhatThereIsRoomFor) {
+  World world;
+  world.run(send_at_once(&world));
+}
+
+Task<void> send_to_nobody(World* world) {
+  Loop& loop = *world->reactor;
+  auto listener = world->network->listen({"127.0.0.1:0"});
+  auto stream = co_await world->network->connect({(*listener)->local_address()},
+                                                 loop.now_ns() + kNsPerSecond);
+  (*stream)->abort();
+  iovec piece{.iov_base = &loop, .iov_len = 8};
+  auto sent = (*stream)->send_at_once(&piece, 1);
+  EXPECT_EQ(sent.status().code(), Code::k_unavailable) << sent.status().to_string();
+  co_await (*stream)->close();
+  co_await (*listener)->close();
+}
+
+TEST(Stream, SaysAtOnceThatTheConnectionIsLost) {
+  World world;
+  world.run(send_to_nobody(&world));
+}
+
 TEST(Network, SaysWhyItCannotConnect) {
   World world;
   Status refused = world.run(try_connect(&world, "127.0.0.1:1", kNsPerSecond));
