@@ -55,7 +55,8 @@ io::Task<Status> serve(io::Context context, backplane::DiskNodeConfig config,
   auto daemon = co_await backplane::DiskNode::start(context, std::move(config));
   if (!daemon.ok()) co_return daemon.status();
   auto metrics = MetricsServer::start_if(
-      context.loop, metrics_at, [from = daemon->get()](auto* into) { from->collect(into); });
+      context.loop, metrics_at,
+      io::collect_here([from = daemon->get()](auto* into) { from->collect(into); }));
   if (!metrics.ok()) {
     co_await (*daemon)->stop();
     co_return metrics.status();

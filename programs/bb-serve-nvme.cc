@@ -185,7 +185,7 @@ io::Task<Status> set_ana_states(io::nvme::TargetGroup* target, const NvmeArgumen
 
 io::Task<Result<std::vector<std::string>>> publish_nvme(Loops* loops,
                                                         const NvmeArguments* arguments,
-                                                        const Devices* devices,
+                                                        const std::vector<io::Device*>* devices,
                                                         io::nvme::TargetGroup* target,
                                                         Reservations* reservations) {
   BB_CO_ASSIGN(io::nvme::SecurityConfig security, load_security(*arguments));
@@ -200,9 +200,8 @@ io::Task<Result<std::vector<std::string>>> publish_nvme(Loops* loops,
                             .single_association = arguments->single_association});
     }
     bool grouped = i < arguments->ana_groups.size();
-    io::nvme::NamespaceOptions one{.device = (*devices)[i].get(),
-                                   .uuid = uuid,
-                                   .ana_group = grouped ? arguments->ana_groups[i] : 1};
+    io::nvme::NamespaceOptions one{
+        .device = (*devices)[i], .uuid = uuid, .ana_group = grouped ? arguments->ana_groups[i] : 1};
     if (!arguments->reservations.empty()) {
       reservations->push_back(
           std::make_unique<io::nvme::ReservationFile>(loops->at(i), arguments->reservations, uuid));

@@ -41,15 +41,13 @@ io::Task<Status> set_ana_states(io::nvme::TargetGroup* target, const NvmeArgumen
 // Also a check of what they say: INVALID_ARGUMENT.
 Result<io::nvme::TargetOptions> nvme_target_options(const NvmeArguments& arguments);
 
-using Devices = std::vector<std::unique_ptr<io::Device>>;
-
 // By device; none where reservations do not persist. They outlive the target.
 using Reservations = std::vector<std::unique_ptr<io::nvme::ReservationFile>>;
 
 // The names of the subsystems come back. The n-th device lives on `loops->at(n)`.
 io::Task<Result<std::vector<std::string>>> publish_nvme(Loops* loops,
                                                         const NvmeArguments* arguments,
-                                                        const Devices* devices,
+                                                        const std::vector<io::Device*>* devices,
                                                         io::nvme::TargetGroup* target,
                                                         Reservations* reservations);
 

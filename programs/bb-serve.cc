@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/units.h"
 #include "bb-serve-control.h"
+#include "bb-serve-devices.h"
 #include "bb-serve-nbd.h"
 #include "bb-serve-nvme.h"
 #include "bb-serve-ublk.h"
@@ -13,7 +14,6 @@
 #include "common/failure.h"
 #include "common/metrics_server.h"
 #include "common/stop_signals.h"
-#include "io/device_uri.h"
 #include "io/nbd/server.h"
 #include "io/nvme/target.h"
 #include "io/rpc/stats_methods.h"
@@ -60,7 +60,8 @@ std::string nbd_name(size_t index, size_t count) {
   return count == 1 ? "disk" : fmt::format("disk{}", index);
 }
 
-Status export_nbd(io::nbd::Server& server, const Options& options, const Devices& devices) {
+Status export_nbd(io::nbd::Server& server, const Options& options,
+                  const std::vector<io::Device*>& devices) {
   if (options.nbd.listen.empty()) return {};
   for (size_t i = 0; i < devices.size(); ++i) {
     io::nbd::ExportOptions how = options.nbd.exports;
@@ -81,7 +82,7 @@ Status export_nbd(io::nbd::Server& server, const Options& options, const Devices
 }
 
 io::Task<Status> export_nvme(Loops* loops, io::nvme::TargetGroup* target, const Options* options,
-                             const Devices* devices, Reservations* reservations) {
+                             const std::vector<io::Device*>* devices, Reservations* reservations) {
   BB_CO_ASSIGN(std::vector<std::string> names,
                co_await publish_nvme(loops, &options->nvme, devices, target, reservations));
   for (const std::string& address : target->addresses()) {
@@ -92,40 +93,15 @@ io::Task<Status> export_nvme(Loops* loops, io::nvme::TargetGroup* target, const 
 }
 
 io::Task<Status> attach_ublk(io::Context context, UblkExports* ublk, const Options* options,
-                             const Devices* devices) {
+                             const std::vector<io::Device*>* devices) {
   BB_CO_ASSIGN(UblkExports::Numbers numbers, UblkExports::parse(options->ublk, devices->size()));
   for (size_t i = 0; i < numbers.size(); ++i) {
-    BB_CO_TRY(co_await ublk->start(context, (*devices)[i].get(), numbers[i]));
+    BB_CO_TRY(co_await ublk->start(context, (*devices)[i], numbers[i]));
     const io::ublk::Attachment& attached = ublk->last();
     say("export ublk {} {}", attached.path(), attached.recovered() ? "recovered" : "new");
   }
   if (!numbers.empty()) say("ready ublk");
   co_return Status();
-}
-
-io::Task<Status> open_devices(Loops* loops, const Options* options, Devices* devices) {
-  for (size_t i = 0; i < options->devices.size(); ++i) {
-    auto open = [&] { return io::open_device(loops->at(i), options->devices[i]); };
-    auto device = co_await loops->run(i, open);
-    if (!device.ok()) co_return device.status();
-    devices->push_back(std::move(device).value());
-  }
-  co_return Status();
-}
-
-io::Task<Status> close_devices(Loops* loops, Devices* devices) {
-  Status first;
-  for (size_t i = 0; i < devices->size(); ++i) {
-    auto close = [device = std::move((*devices)[i])]() mutable -> io::Task<Status> {
-      Status closed = co_await device->close();
-      device.reset();  // on its loop
-      co_return closed;
-    };
-    Status closed = co_await loops->run(i, std::move(close));
-    if (!closed.ok() && first.ok()) first = closed;
-  }
-  devices->clear();
-  co_return first;
 }
 
 // What is served, and what of it can be asked while it is.
@@ -139,39 +115,42 @@ struct Served {
   io::rpc::RpcServer control;
   std::unique_ptr<MetricsServer> metrics;  // null: no --metrics
 
-  Served(io::Context context, const Options& options, io::nbd::ServerTls tls)
-      : nbd(context, {.slow_ns = options.nvme.slow_ns}, std::move(tls)), control(context) {}
-  void collect(io::StatsReport* into) const {
-    for (const auto& device : devices) io::collect_device(*device, into);
-    if (target != nullptr) target->front().collect(into);
+  Served(Loops& loops, const Options& options, io::nbd::ServerTls tls)
+      : devices(loops),
+        nbd(loops.front(), {.slow_ns = options.nvme.slow_ns}, std::move(tls)),
+        control(loops.front()) {}
+  io::Task<void> collect(io::StatsReport* into) {
+    co_await devices.collect(into);
+    if (target != nullptr) co_await target->collect(into);
     nbd.collect(into);
   }
 };
 
-io::Task<Status> start_exports(Loops* loops, io::Context context, const Options* options,
-                               Served* served) {
+io::Task<Status> start_exports(Loops* loops, const Options* options, Served* served) {
+  BB_CO_ASSIGN(std::vector<io::Device*> devices, co_await served->devices.open(&options->devices));
   if (!options->nvme.listen.empty()) {
     BB_CO_ASSIGN(io::nvme::TargetOptions wanted, nvme_target_options(options->nvme));
-    BB_CO_ASSIGN(served->target, co_await io::nvme::TargetGroup::create(context, loops->others(),
-                                                                        std::move(wanted)));
+    BB_CO_ASSIGN(served->target, co_await io::nvme::TargetGroup::create(
+                                     loops->front(), loops->others(), std::move(wanted)));
     BB_CO_TRY(co_await set_ana_states(served->target.get(), &options->nvme));
-    BB_CO_TRY(co_await export_nvme(loops, served->target.get(), options, &served->devices,
+    BB_CO_TRY(co_await export_nvme(loops, served->target.get(), options, &devices,
                                    &served->reservations));
   }
-  BB_CO_TRY(export_nbd(served->nbd, *options, served->devices));
-  co_return co_await attach_ublk(context, &served->ublk, options, &served->devices);
+  BB_CO_TRY(export_nbd(served->nbd, *options, devices));
+  co_return co_await attach_ublk(loops->front(), &served->ublk, options, &devices);
 }
 
-Status start_asking(io::Context context, const Options& options, Served& served) {
-  auto collect = [&served](io::StatsReport* into) { served.collect(into); };
-  BB_ASSIGN(served.metrics, MetricsServer::start_if(context.loop, options.metrics, collect));
+Status start_asking(Loops& loops, const Options& options, Served& served) {
+  io::Loop& loop = loops.front().loop;
+  auto collect = [&served](io::StatsReport* into) { return served.collect(into); };
+  BB_ASSIGN(served.metrics, MetricsServer::start_if(loop, options.metrics, collect));
   if (served.metrics != nullptr) say("ready metrics {}", served.metrics->address());
   if (options.control.empty()) return {};
-  io::rpc::add_stats_methods(served.control, context.loop, collect);
+  io::rpc::add_stats_methods(served.control, loop, collect);
   if (served.target != nullptr) {
     bool alone = options.nbd.listen.empty() && options.ublk.empty();
     served.nvme_control =
-        std::make_unique<NvmeControl>(context, served.target->front(), served.devices, alone);
+        std::make_unique<NvmeControl>(loops, *served.target, served.devices, alone);
     served.nvme_control->add_methods(served.control);
   }
   BB_TRY(served.control.listen({options.control}));
@@ -182,17 +161,16 @@ Status start_asking(io::Context context, const Options& options, Served& served)
 io::Task<Status> serve(io::Context context, const Options* options, io::nbd::ServerTls tls,
                        StopSignals* signals) {
   BB_CO_ASSIGN(Loops loops, Loops::create(context, options->reactors, options->reactor));
-  Served served(context, *options, std::move(tls));
-  Status status = co_await open_devices(&loops, options, &served.devices);
-  if (status.ok()) status = co_await start_exports(&loops, context, options, &served);
-  if (status.ok()) status = start_asking(context, *options, served);
+  Served served(loops, *options, std::move(tls));
+  Status status = co_await start_exports(&loops, options, &served);
+  if (status.ok()) status = start_asking(loops, *options, served);
   if (status.ok()) co_await signals->stop().wait();
   if (served.metrics != nullptr) co_await served.metrics->stop();
   co_await served.control.stop();
   co_await served.ublk.stop(options->ublk_keep);
   co_await served.nbd.stop();
   if (served.target) co_await served.target->stop();
-  Status closed = co_await close_devices(&loops, &served.devices);
+  Status closed = co_await served.devices.close();
   co_return status.ok() ? closed : status;
 }
 
@@ -236,8 +214,6 @@ Status check_reactors(const Options& options) {
   };
   if (!options.nbd.listen.empty()) return alone("--nbd works");
   if (!options.ublk.empty()) return alone("--ublk works");
-  if (!options.control.empty()) return alone("--control works");
-  if (!options.metrics.empty()) return alone("--metrics works");
   if (options.nvme.one_subsystem)
     return alone("a subsystem is served by one: --one-subsystem works");
   return {};

@@ -44,7 +44,7 @@ io::Task<Result<std::unique_ptr<Dataplane>>> Dataplane::start(io::Context contex
     self->add_methods();
     io::rpc::add_stats_methods(
         self->server_, context.loop,
-        [daemon = self.get()](io::StatsReport* into) { daemon->collect(into); });
+        io::collect_here([daemon = self.get()](auto* into) { daemon->collect(into); }));
     status = self->server_.listen({self->config_.control});
   }
   if (!status.ok()) {

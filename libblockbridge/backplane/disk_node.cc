@@ -82,7 +82,7 @@ void DiskNode::add_methods() {
   server_.add("drive.release",
               [this](Json params, io::rpc::Call*) { return on_release(std::move(params)); });
   io::rpc::add_stats_methods(server_, context_.loop,
-                             [this](io::StatsReport* into) { collect(into); });
+                             io::collect_here([this](auto* into) { collect(into); }));
 }
 
 void DiskNode::collect(io::StatsReport* into) const {

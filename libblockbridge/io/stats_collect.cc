@@ -22,6 +22,13 @@ void collect_device(const Device& device, StatsReport* into) {
   if (const DeviceMeter* meter = device.meter()) into->add_records(meter->recorder());
 }
 
+CollectStats collect_here(std::function<void(StatsReport*)> collect) {
+  return [collect = std::move(collect)](StatsReport* into) -> Task<void> {
+    collect(into);
+    co_return;
+  };
+}
+
 StatsReport begin_report(const Loop& loop) {
   StatsReport report;
   report.taken_ns = loop.now_ns();

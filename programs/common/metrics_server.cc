@@ -21,10 +21,16 @@ Result<HostPort> parse_metrics_address(const std::string& text) {
 
 }  // namespace
 
-MetricsServer::MetricsServer(io::Loop& loop, Collect collect)
-    : loop_(loop), collect_(std::move(collect)), server_(std::make_unique<httplib::Server>()) {
+MetricsServer::MetricsServer(io::Loop& loop, io::CollectStats collect)
+    : loop_(loop),
+      collect_(std::move(collect)),
+      collecting_(loop),
+      server_(std::make_unique<httplib::Server>()) {
   job_.server = this;
-  job_.run = [](io::Work* work) { static_cast<Job*>(work)->server->collect(); };
+  job_.run = [](io::Work* work) {
+    MetricsServer* server = static_cast<Job*>(work)->server;
+    server->collecting_.spawn(server->collect());
+  };
 }
 
 MetricsServer::~MetricsServer() {
@@ -33,7 +39,7 @@ MetricsServer::~MetricsServer() {
 
 Result<std::unique_ptr<MetricsServer>> MetricsServer::start(io::Loop& loop,
                                                             const std::string& address,
-                                                            Collect collect) {
+                                                            io::CollectStats collect) {
   BB_ASSIGN(HostPort at, parse_metrics_address(address));
   std::unique_ptr<MetricsServer> self(new MetricsServer(loop, std::move(collect)));
   BB_TRY(self->listen(at.host, at.port));
@@ -42,7 +48,7 @@ Result<std::unique_ptr<MetricsServer>> MetricsServer::start(io::Loop& loop,
 
 Result<std::unique_ptr<MetricsServer>> MetricsServer::start_if(io::Loop& loop,
                                                                const std::string& address,
-                                                               Collect collect) {
+                                                               io::CollectStats collect) {
   if (address.empty()) return std::unique_ptr<MetricsServer>();
   return start(loop, address, std::move(collect));
 }
@@ -93,9 +99,9 @@ bool MetricsServer::take_text(std::string* text) {
   return true;
 }
 
-void MetricsServer::collect() {
+io::Task<void> MetricsServer::collect() {
   io::StatsReport report;
-  collect_(&report);
+  co_await collect_(&report);
   std::string text = io::encode_prometheus(report.objects);
   std::lock_guard lock(mutex_);
   text_ = std::move(text);
@@ -118,6 +124,7 @@ io::Task<void> MetricsServer::stop() {
     }
     co_await loop_.yield();  // the loop still has our job
   }
+  co_await collecting_.join();
 }
 
 }  // namespace bb::program

@@ -2,15 +2,14 @@
 #pragma once
 
 #include <condition_variable>
-#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <thread>
 
 #include "io/loop.h"
-#include "io/stats_report.h"
-#include "io/task.h"
+#include "io/stats_collect.h"
+#include "io/sync.h"
 
 namespace httplib {
 class Server;
@@ -25,15 +24,13 @@ inline constexpr const char* kMetricsHelp =
 // collected on the loop. No TLS and no password: it listens on loopback unless told otherwise.
 class MetricsServer {
  public:
-  using Collect = std::function<void(io::StatsReport*)>;  // on the loop
-
   // "PORT", ":PORT" (loopback) or "HOST:PORT"; port 0: the system chooses. INVALID_ARGUMENT,
   // ALREADY_EXISTS (in use).
   static Result<std::unique_ptr<MetricsServer>> start(io::Loop& loop, const std::string& address,
-                                                      Collect collect);
+                                                      io::CollectStats collect);
   // The same for a daemon's --metrics: null where `address` is empty.
   static Result<std::unique_ptr<MetricsServer>> start_if(io::Loop& loop, const std::string& address,
-                                                         Collect collect);
+                                                         io::CollectStats collect);
   ~MetricsServer();
   const std::string& address() const { return address_; }
   io::Task<void> stop();  // before destruction
@@ -42,13 +39,14 @@ class MetricsServer {
   struct Job : io::Work {
     MetricsServer* server = nullptr;
   };
-  MetricsServer(io::Loop& loop, Collect collect);
+  MetricsServer(io::Loop& loop, io::CollectStats collect);
   Status listen(const std::string& host, int port);
   bool take_text(std::string* text);  // on a thread of the server; false: none to be had
-  void collect();                     // on the loop
+  io::Task<void> collect();           // on the loop
 
   io::Loop& loop_;
-  Collect collect_;
+  io::CollectStats collect_;
+  io::TaskGroup collecting_;
   std::string address_;
   std::unique_ptr<httplib::Server> server_;
   std::thread thread_;
@@ -56,7 +54,7 @@ class MetricsServer {
   std::mutex asking_;  // one scrape at a time
   std::mutex mutex_;   // of what follows
   std::condition_variable changed_;
-  bool posted_ = false;  // job_ is with the loop
+  bool posted_ = false;  // job_ is with the loop, or collects
   bool stopping_ = false;
   std::string text_;
 };

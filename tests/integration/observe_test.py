@@ -195,6 +195,33 @@ def test_only_what_is_served_is_told(build, folder):
         assert {row["object"] for row in rows} == {"mem:1M", nqn}, rows
 
 
+def test_several_reactors_are_asked_as_one(build, folder):
+    """Devices on two threads: all are told of, and changed where they live."""
+    control = f"{folder}/control"
+    devices = ["mem:1M", "mem:2M", "mem:3M"]
+    with running([build / "programs" / "bb-serve", "--reactors", "2",
+                  *(word for device in devices for word in ("--device", device)),
+                  "--nvme-tcp", "127.0.0.1:0", "--control", f"unix:{control}", "--metrics", "0"],
+                 ["ready nvme-tcp", "ready metrics", "ready control"]) as daemon:
+        names = [nqn for _, nqn in daemon.last_words("export nvme-tcp ")]
+        rows = json.loads(bb(build, control, "io", "top", "-o", "json"))
+        assert sorted(row["object"] for row in rows) == sorted(devices + names), rows
+        samples = scrape(daemon)
+        for name in names:
+            assert total(samples, "bb_export_commands_total", export=name) == 0
+            bb(build, control, "namespace", "add", "--subsystem", name, "--device", "mem:4M")
+        bb(build, control, "ana", "set", "--group", "1", "non-optimized")
+        states = json.loads(bb(build, control, "ana", "list", "-o", "json"))
+        assert [row["state"] for row in states] == ["non-optimized"], states
+        bb(build, control, "namespace", "remove", "--subsystem", names[1], "--nsid", "2")
+        listed = json.loads(bb(build, control, "namespace", "list", "-o", "json"))
+        have = sorted((row["subsystem"], row["device"]) for row in listed)
+        wanted = [*zip(names, devices), (names[0], "mem:4M"), (names[2], "mem:4M")]
+        assert have == sorted(wanted), listed
+        rows = json.loads(bb(build, control, "io", "top", "-o", "json"))
+        assert sum(row["object"] == "mem:4M" for row in rows) == 2, rows
+
+
 def test_scrapers_that_break_off_do_no_harm(build, folder):
     with serve(build, folder, "mem:1M") as daemon:
         (address,) = daemon.last_words("ready metrics ")

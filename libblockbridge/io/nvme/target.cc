@@ -306,9 +306,11 @@ Task<Status> Target::set_ana_state(uint16_t port, uint32_t group, AnaState state
   for (uint16_t one = port == 0 ? uint16_t{1} : port; one <= last; ++one) {
     BB_CO_TRY(core_.set_ana_state(one, group, state));
   }
+  progress_.set();  // whoever waits for the end of access that is there again
   auto busy = [&](const auto& one) {
     const TargetQueue& queue = one->queue();
-    return (port == 0 || queue.port() == port) && queue.works_on(group);
+    return (port == 0 || queue.port() == port) && queue.works_on(group) &&
+           !ana_usable(ana_state(queue.port(), group));
   };
   while (!ana_usable(state) && std::any_of(connections_.begin(), connections_.end(), busy)) {
     progress_.reset();

@@ -116,7 +116,7 @@ class Target {
   // Asymmetric namespace access: how hosts reach the namespaces of a group by a port, which is a
   // place in TargetOptions::listen, from 1 on; 0: by every one. They are told. Returns, when the
   // state is one without access, once nothing that came by the port reaches the group's devices any
-  // more. INVALID_ARGUMENT.
+  // more, or a later call has given access again. INVALID_ARGUMENT.
   Task<Status> set_ana_state(uint16_t port, uint32_t group, AnaState state);
   AnaState ana_state(uint16_t port, uint32_t group) { return core_.ana_port(port).state(group); }
 
@@ -132,8 +132,8 @@ class Target {
 
   std::vector<ControllerStat> controllers() const;
   Counters counters(const std::string& nqn) const;  // of a subsystem, all hosts so far
-  // A row for each subsystem, followed by one for each connection of its I/O queues; and what was
-  // slow or failed.
+  // A row for each subsystem that lives here, followed by one for each connection of its I/O
+  // queues; and what was slow or failed.
   void collect(StatsReport* into) const;
   std::vector<std::string> addresses() const;  // we listen on, with the ports chosen
   uint64_t buffer_bytes() const { return pool_.used_bytes() + pool_.idle_bytes(); }

@@ -90,9 +90,13 @@ Task<Status> TargetGroup::add_subsystem(size_t place, SubsystemOptions options) 
   co_return Status();
 }
 
-Task<Status> TargetGroup::remove_subsystem(std::string nqn) {
+size_t TargetGroup::place_of(const std::string& nqn) const {
   auto found = places_.find(nqn);
-  size_t place = found == places_.end() ? 0 : found->second;
+  return found == places_.end() ? 0 : found->second;
+}
+
+Task<Status> TargetGroup::remove_subsystem(std::string nqn) {
+  size_t place = place_of(nqn);
   BB_CO_TRY(co_await front_->remove_subsystem(nqn));
   places_.erase(nqn);
   if (place == 0) co_return Status();
@@ -102,12 +106,21 @@ Task<Status> TargetGroup::remove_subsystem(std::string nqn) {
 }
 
 Task<Status> TargetGroup::set_ana_state(uint16_t port, uint32_t group, AnaState state) {
-  BB_CO_TRY(co_await front_->set_ana_state(port, group, state));
-  for (Other& other : others_) {
-    auto set = [&] { return other.target->set_ana_state(port, group, state); };
-    BB_CO_TRY(co_await run_there(loop_, *other.runtime, set));
-  }
-  co_return Status();
+  // All are told before any is waited for: then the orders of two callers, of which the first may
+  // wait long for its I/O, come to every loop one after the other in the same way.
+  Status first;
+  TaskGroup setting(loop_);
+  for (Other& other : others_) setting.spawn(set_there(&other, port, group, state, &first));
+  Status here = co_await front_->set_ana_state(port, group, state);
+  co_await setting.join();
+  co_return here.ok() ? first : here;
+}
+
+Task<void> TargetGroup::set_there(Other* other, uint16_t port, uint32_t group, AnaState state,
+                                  Status* first) {
+  auto set = [=] { return other->target->set_ana_state(port, group, state); };
+  Status status = co_await run_there(loop_, *other->runtime, set);
+  if (first->ok()) *first = std::move(status);
 }
 
 Task<std::vector<ControllerStat>> TargetGroup::controllers() {
@@ -121,6 +134,17 @@ Task<std::vector<ControllerStat>> TargetGroup::controllers() {
     }
   }
   co_return all;
+}
+
+Task<void> TargetGroup::collect(StatsReport* into) {
+  front_->collect(into);
+  for (Other& other : others_) {
+    auto collect = [&other, into]() -> Task<Status> {
+      other.target->collect(into);
+      co_return Status();
+    };
+    (void)co_await run_there(loop_, *other.runtime, std::move(collect));
+  }
 }
 
 // First the one in front: then no connection is on its way to another any more.

@@ -26,15 +26,22 @@ class TargetGroup {
   ~TargetGroup();
 
   size_t loops() const { return 1 + others_.size(); }
-  // What lives on this object's loop.
-  Target& front() { return *front_; }
+  // What lives on the loop at `place`, to be used there alone. It stays until stop().
+  Target& at(size_t place) { return place == 0 ? *front_ : *others_[place - 1].target; }
+  // The loop of a subsystem; of one there is not, 0, where the target says so.
+  size_t place_of(const std::string& nqn) const;
+  std::vector<std::string> subsystems() const { return front_->subsystems(); }
   std::vector<std::string> addresses() const { return front_->addresses(); }
 
   // Its devices belong to the loop at `place`. Errors as of Target.
   Task<Status> add_subsystem(size_t place, SubsystemOptions options);
   Task<Status> remove_subsystem(std::string nqn);
+  // Of two callers the later one has its way on every loop.
   Task<Status> set_ana_state(uint16_t port, uint32_t group, AnaState state);
+  AnaState ana_state(uint16_t port, uint32_t group) { return front_->ana_state(port, group); }
   Task<std::vector<ControllerStat>> controllers();
+  // As Target::collect, one loop after the other.
+  Task<void> collect(StatsReport* into);
 
   Task<void> stop();
 
@@ -46,6 +53,7 @@ class TargetGroup {
 
   explicit TargetGroup(Loop& loop) : loop_(loop) {}
   void hand_over(Handover handover);
+  Task<void> set_there(Other* other, uint16_t port, uint32_t group, AnaState state, Status* first);
 
   Loop& loop_;
   std::unique_ptr<Target> front_;

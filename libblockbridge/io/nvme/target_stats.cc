@@ -17,6 +17,7 @@ void Target::remember(const TargetConnection& connection) {
 
 void Target::collect(StatsReport* into) const {
   for (const auto& [nqn, subsystem] : core_.subsystems()) {
+    if (subsystem->config().home != 0) continue;  // it tells of itself there
     size_t at = into->objects.size();
     into->objects.emplace_back();
     Past sum;

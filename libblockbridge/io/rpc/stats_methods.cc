@@ -1,22 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "io/rpc/stats_methods.h"
 
-#include "io/stats_collect.h"
-
 namespace bb::io::rpc {
 namespace {
 
 constexpr size_t kPageBytes = kLineMax / 2;  // the last object of a page may be a large one
 
-using Collect = std::function<void(StatsReport*)>;
-
-Task<Result<Json>> io_stats(const Loop* loop, const Collect* collect, Json params) {
+Task<Result<Json>> io_stats(const Loop* loop, const CollectStats* collect, Json params) {
   BB_CO_ASSIGN(JsonFields fields, JsonFields::of(params, "io.stats"));
   BB_CO_ASSIGN(uint64_t from, fields.u64_or("from", 0));
   BB_CO_ASSIGN(bool buckets, fields.boolean_or("buckets", false));
   BB_CO_TRY(fields.reject_unknown());
   StatsReport report = begin_report(*loop);
-  (*collect)(&report);
+  co_await (*collect)(&report);
   Json objects = Json::array();
   size_t bytes = 0;
   size_t at = from;
@@ -30,11 +26,11 @@ Task<Result<Json>> io_stats(const Loop* loop, const Collect* collect, Json param
                  {"taken_ns", report.taken_ns}};
 }
 
-Task<Result<Json>> io_slow(const Loop* loop, const Collect* collect, Json params) {
+Task<Result<Json>> io_slow(const Loop* loop, const CollectStats* collect, Json params) {
   BB_CO_ASSIGN(JsonFields fields, JsonFields::of(params, "io.slow"));
   BB_CO_TRY(fields.reject_unknown());
   StatsReport report = begin_report(*loop);
-  (*collect)(&report);
+  co_await (*collect)(&report);
   report.sort_records();
   for (auto* records : {&report.slow, &report.failed}) {
     if (records->size() > FlightRecorder::kRing) records->resize(FlightRecorder::kRing);
@@ -45,8 +41,8 @@ Task<Result<Json>> io_slow(const Loop* loop, const Collect* collect, Json params
 
 }  // namespace
 
-void add_stats_methods(RpcServer& server, const Loop& loop, Collect collect) {
-  auto shared = std::make_shared<Collect>(std::move(collect));
+void add_stats_methods(RpcServer& server, const Loop& loop, CollectStats collect) {
+  auto shared = std::make_shared<CollectStats>(std::move(collect));
   server.add("io.stats", [loop = &loop, shared](Json params, Call*) {
     return io_stats(loop, shared.get(), std::move(params));
   });

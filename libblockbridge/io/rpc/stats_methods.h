@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <functional>
-
 #include "io/rpc/rpc_server.h"
-#include "io/stats_report.h"
+#include "io/stats_collect.h"
 
 namespace bb::io::rpc {
 
@@ -13,8 +11,6 @@ namespace bb::io::rpc {
 //            from: index of the first object; as many follow as fit a line, `next` is where the
 //            following answer goes on
 //   io.slow {}                 -> {slow: [as encode_records()], failed: [...]}
-// `collect` fills a report, on the loop.
-void add_stats_methods(RpcServer& server, const Loop& loop,
-                       std::function<void(StatsReport*)> collect);
+void add_stats_methods(RpcServer& server, const Loop& loop, CollectStats collect);
 
 }  // namespace bb::io::rpc

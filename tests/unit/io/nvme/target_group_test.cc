@@ -24,7 +24,7 @@ using bb::test::World;
 constexpr const char* kHost = "nqn.2026-11.io.blockbridge:host:known";
 constexpr size_t kLoops = 3;
 
-// Zeroes of a device that knows which thread asked for them.
+// Zeroes of a device that knows which thread asked for them. One that holds keeps the next request.
 class Witness final : public Device {
  public:
   Witness() { info_ = {.uri = "witness:", .size_bytes = 1 << 20}; }
@@ -32,6 +32,8 @@ class Witness final : public Device {
 
   std::atomic<std::thread::id> thread;
   std::atomic<uint32_t> requests{0};
+  bool hold = false;
+  IoRequest* held = nullptr;
 
  protected:
   void do_submit(IoRequest& request) override {
@@ -39,6 +41,10 @@ class Witness final : public Device {
     ++requests;
     for (uint32_t i = 0; request.op == IoOp::kRead && i < request.iov_count; ++i) {
       std::memset(request.iov[i].iov_base, 0, request.iov[i].iov_len);
+    }
+    if (std::exchange(hold, false)) {
+      held = &request;
+      return;
     }
     request.done(&request, {});
   }
@@ -163,6 +169,56 @@ TEST_F(TargetGroupTest, AccessIsSetOnAllLoops) {
   }
   EXPECT_TRUE(world.run(group->set_ana_state(0, 1, AnaState::kOptimized)).ok());
   for (size_t place = 0; place < kLoops; ++place) EXPECT_EQ(use(uri(place)), "ok");
+}
+
+Task<void> keep(Task<Status> task, Status* status) { *status = co_await std::move(task); }
+
+TEST_F(TargetGroupTest, OfTwoChangesOfAccessTheLaterOneHoldsOnAllLoops) {
+  serve();
+  auto opened = world.run(open_device(world.context, uri(0)));
+  ASSERT_TRUE(opened.ok());
+  std::vector<std::byte> data(4096);
+  Status used = error(Code::k_internal, "not yet");
+  Status first = used;
+  TaskGroup using_it(*world.reactor);
+  TaskGroup changing(*world.reactor);
+  devices[0].hold = true;
+  using_it.spawn(keep(write_and_read(opened->get(), data), &used));
+  while (devices[0].held == nullptr) world.run(wait_ms(*world.reactor, 1));
+  changing.spawn(keep(group->set_ana_state(0, 1, AnaState::kInaccessible), &first));
+  EXPECT_FALSE(first.ok()) << "it waits for the write";
+  EXPECT_TRUE(world.run(group->set_ana_state(0, 1, AnaState::kOptimized)).ok());
+  world.run(changing.join());  // there is access again, nothing to wait for
+  devices[0].held->done(devices[0].held, {});
+  world.run(using_it.join());
+  EXPECT_TRUE(used.ok()) << used.to_string();
+  EXPECT_TRUE(first.ok()) << first.to_string();
+  for (size_t place = 0; place < kLoops; ++place) {
+    EXPECT_EQ(use(uri(place, "&wait=0&connect_timeout=300ms")), "ok");
+  }
+  EXPECT_TRUE(world.run((*opened)->close()).ok());
+}
+
+// Each once, with what it did, whatever loop it is on.
+TEST_F(TargetGroupTest, StatisticsAreOfAllLoops) {
+  serve();
+  for (size_t place = 0; place < kLoops; ++place) EXPECT_EQ(use(uri(place)), "ok");
+  auto opened = world.run(open_device(world.context, uri(2)));
+  ASSERT_TRUE(opened.ok());
+  StatsReport report;
+  world.run(group->collect(&report));
+  std::map<std::string, std::vector<uint64_t>> writes;  // by export
+  uint32_t connections = 0;
+  for (const ObjectStats& row : report.objects) {
+    if (row.type == "export") writes[row.name].push_back(row.io.kind(IoKind::kWrite).count());
+    if (row.type == "connection") ++connections;
+  }
+  EXPECT_EQ(writes.size(), kLoops);
+  for (size_t place = 0; place < kLoops; ++place) {
+    EXPECT_EQ(writes[nqn_of(place)], std::vector<uint64_t>{1}) << place;
+  }
+  EXPECT_EQ(connections, 2u);
+  EXPECT_TRUE(world.run((*opened)->close()).ok());
 }
 
 TEST_F(TargetGroupTest, TlsAndAuthenticationCrossWithTheConnection) {
