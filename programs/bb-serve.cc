@@ -14,7 +14,7 @@
 #include "common/failure.h"
 #include "common/metrics_server.h"
 #include "common/stop_signals.h"
-#include "io/nbd/server.h"
+#include "io/nbd/server_group.h"
 #include "io/nvme/target.h"
 #include "io/rpc/stats_methods.h"
 #include "io/runtime.h"
@@ -60,25 +60,32 @@ std::string nbd_name(size_t index, size_t count) {
   return count == 1 ? "disk" : fmt::format("disk{}", index);
 }
 
-Status export_nbd(io::nbd::Server& server, const Options& options,
-                  const std::vector<io::Device*>& devices) {
-  if (options.nbd.listen.empty()) return {};
-  for (size_t i = 0; i < devices.size(); ++i) {
-    io::nbd::ExportOptions how = options.nbd.exports;
-    how.description = devices[i]->info().uri;
-    BB_TRY(server.add_export(nbd_name(i, devices.size()), *devices[i], std::move(how)));
+io::Task<Status> add_nbd_export(Loops* loops, io::nbd::ServerGroup* server, const Options* options,
+                                const std::vector<io::Device*>* devices, size_t index) {
+  io::Device* device = (*devices)[index];
+  io::nbd::ExportOptions how = options->nbd.exports;
+  auto describe = [device]() -> io::Task<std::string> { co_return device->info().uri; };
+  how.description = co_await loops->run(index, std::move(describe));
+  co_return co_await server->add_export(loops->place(index), nbd_name(index, devices->size()),
+                                        device, std::move(how));
+}
+
+io::Task<Status> export_nbd(Loops* loops, io::nbd::ServerGroup* server, const Options* options,
+                            const std::vector<io::Device*>* devices) {
+  for (size_t i = 0; i < devices->size(); ++i) {
+    BB_CO_TRY(co_await add_nbd_export(loops, server, options, devices, i));
   }
   std::vector<std::string> listening;
-  for (const std::string& address : options.nbd.listen) {
-    BB_ASSIGN(std::string at, server.start(io::Address{address}));
+  for (const std::string& address : options->nbd.listen) {
+    BB_CO_ASSIGN(std::string at, server->start(io::Address{address}));
     listening.push_back(std::move(at));
   }
   for (const std::string& at : listening) {
-    for (size_t i = 0; i < devices.size(); ++i)
-      say("export nbd {} {}", at, nbd_name(i, devices.size()));
+    for (size_t i = 0; i < devices->size(); ++i)
+      say("export nbd {} {}", at, nbd_name(i, devices->size()));
     say("ready nbd {}", at);
   }
-  return {};
+  co_return Status();
 }
 
 io::Task<Status> export_nvme(Loops* loops, io::nvme::TargetGroup* target, const Options* options,
@@ -109,24 +116,22 @@ struct Served {
   Devices devices;
   Reservations reservations;
   std::unique_ptr<io::nvme::TargetGroup> target;  // null: no --nvme-tcp
-  io::nbd::Server nbd;
+  std::unique_ptr<io::nbd::ServerGroup> nbd;      // null: no --nbd
   UblkExports ublk;
   std::unique_ptr<NvmeControl> nvme_control;  // null: no --control, or no --nvme-tcp
   io::rpc::RpcServer control;
   std::unique_ptr<MetricsServer> metrics;  // null: no --metrics
 
-  Served(Loops& loops, const Options& options, io::nbd::ServerTls tls)
-      : devices(loops),
-        nbd(loops.front(), {.slow_ns = options.nvme.slow_ns}, std::move(tls)),
-        control(loops.front()) {}
+  explicit Served(Loops& loops) : devices(loops), control(loops.front()) {}
   io::Task<void> collect(io::StatsReport* into) {
     co_await devices.collect(into);
     if (target != nullptr) co_await target->collect(into);
-    nbd.collect(into);
+    if (nbd != nullptr) co_await nbd->collect(into);
   }
 };
 
-io::Task<Status> start_exports(Loops* loops, const Options* options, Served* served) {
+io::Task<Status> start_exports(Loops* loops, const Options* options, io::nbd::ServerTls tls,
+                               Served* served) {
   BB_CO_ASSIGN(std::vector<io::Device*> devices, co_await served->devices.open(&options->devices));
   if (!options->nvme.listen.empty()) {
     BB_CO_ASSIGN(io::nvme::TargetOptions wanted, nvme_target_options(options->nvme));
@@ -136,7 +141,11 @@ io::Task<Status> start_exports(Loops* loops, const Options* options, Served* ser
     BB_CO_TRY(co_await export_nvme(loops, served->target.get(), options, &devices,
                                    &served->reservations));
   }
-  BB_CO_TRY(export_nbd(served->nbd, *options, devices));
+  if (!options->nbd.listen.empty()) {
+    served->nbd = co_await io::nbd::ServerGroup::create(
+        loops->front(), loops->others(), {.slow_ns = options->nvme.slow_ns}, std::move(tls));
+    BB_CO_TRY(co_await export_nbd(loops, served->nbd.get(), options, &devices));
+  }
   co_return co_await attach_ublk(loops->front(), &served->ublk, options, &devices);
 }
 
@@ -161,14 +170,14 @@ Status start_asking(Loops& loops, const Options& options, Served& served) {
 io::Task<Status> serve(io::Context context, const Options* options, io::nbd::ServerTls tls,
                        StopSignals* signals) {
   BB_CO_ASSIGN(Loops loops, Loops::create(context, options->reactors, options->reactor));
-  Served served(loops, *options, std::move(tls));
-  Status status = co_await start_exports(&loops, options, &served);
+  Served served(loops);
+  Status status = co_await start_exports(&loops, options, std::move(tls), &served);
   if (status.ok()) status = start_asking(loops, *options, served);
   if (status.ok()) co_await signals->stop().wait();
   if (served.metrics != nullptr) co_await served.metrics->stop();
   co_await served.control.stop();
   co_await served.ublk.stop(options->ublk_keep);
-  co_await served.nbd.stop();
+  if (served.nbd) co_await served.nbd->stop();
   if (served.target) co_await served.target->stop();
   Status closed = co_await served.devices.close();
   co_return status.ok() ? closed : status;
@@ -199,8 +208,8 @@ void add_arguments(CLI::App& app, Options* options) {
       ->capture_default_str();
   app.add_option(
          "--reactors", options->reactors,
-         "NVMe/TCP: threads that serve, 1 to 64; the devices are dealt out to them in turn, "
-         "and hosts reach each of them by every --nvme-tcp")
+         "threads that serve, 1 to 64; the devices are dealt out to them in turn, and hosts "
+         "reach each of them by every --nvme-tcp and --nbd")
       ->check(CLI::Range(1u, 64u))
       ->capture_default_str();
   add_reactor_options(app, &options->reactor);
@@ -212,7 +221,6 @@ Status check_reactors(const Options& options) {
   auto alone = [](const char* what) {
     return error(Code::k_not_supported, "--reactors: {} with one only", what);
   };
-  if (!options.nbd.listen.empty()) return alone("--nbd works");
   if (!options.ublk.empty()) return alone("--ublk works");
   if (options.nvme.one_subsystem)
     return alone("a subsystem is served by one: --one-subsystem works");

@@ -53,7 +53,7 @@ class Stream {
   // whoever gives up on an answer and must not have the question arrive later.
   virtual void abort() { shutdown(); }
   // Between operations, and not from within a completion: leaves this loop for another's, on whose
-  // thread alone it is used from then on. False: this kind of stream stays.
+  // thread alone it is used from then on. False: it stays, now or for good; close it.
   virtual bool move_to(Reactor& there) {
     (void)there;
     return false;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <type_traits>
 #include <utility>
@@ -27,6 +28,21 @@ Task<T> run_there(Loop& here, Runtime& there, Make make) {
   });
   while (!back.done.is_set()) co_await back.done.wait();
   co_return std::move(*back.value);
+}
+
+// Runs `go` once on the loop of `there`, in the order of these calls; nobody waits.
+template <typename Go>
+void post_there(Runtime& there, Go go) {
+  struct Job : Work {
+    Go go;
+    explicit Job(Go g) : go(std::move(g)) {
+      run = [](Work* work) {
+        std::unique_ptr<Job> self(static_cast<Job*>(work));
+        self->go();
+      };
+    }
+  };
+  there.reactor().post_remote(*new Job(std::move(go)));
 }
 
 }  // namespace bb::io

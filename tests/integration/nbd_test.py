@@ -415,6 +415,30 @@ def test_every_connection_sees_a_flushed_write(server):
         handle.shutdown()
 
 
+def test_exports_live_on_several_reactors(tmp_path):
+    """Three on two threads: every address leads to each of them."""
+    unix, image = tmp_path / "s", tmp_path / "in"
+    command = [SERVE, "--reactors", "2", "--device", f"mem:{8 * MIB}", "--device", f"mem:{8 * MIB}",
+               "--device", f"file:{tmp_path}/disk.img?create=1&size={8 * MIB}",
+               "--nbd", "127.0.0.1:0", "--nbd", f"unix:{unix}"]  # fmt: skip
+    with running(command, ["ready nbd 127", "ready nbd unix"]) as daemon:
+        tcp = next(words[0] for words in daemon.last_words("ready nbd ") if words[0][0] == "1")
+        listed = json.loads(run("nbdinfo", "--list", "--no-content", "--json", f"nbd://{tcp}"))
+        names = ["disk0", "disk1", "disk2"]
+        assert sorted(export["export-name"] for export in listed["exports"]) == names
+        for name in names:
+            for uri in (f"nbd://{tcp}/{name}", f"nbd+unix:///{name}?socket={unix}"):
+                image.write_bytes(os.urandom(8 * MIB))
+                run("nbdcopy", "--connections=4", image, uri)
+                run("qemu-img", "compare", "-f", "raw", "-F", "raw", image, uri)
+        handles = [connected(f"nbd://{tcp}/{name}") for name in names]
+        for i, handle in enumerate(handles):
+            handle.pwrite(bytes([i + 1]) * 512, 0)
+        for i, handle in enumerate(handles):
+            assert handle.pread(512, 0) == bytes([i + 1]) * 512
+            handle.shutdown()
+
+
 def test_read_only_file(tmp_path):
     image = tmp_path / "disk.img"
     image.write_bytes(b"r" * MIB)

@@ -45,12 +45,13 @@ def fixture_theirs(tmp_path_factory):
     return make_certificates(tmp_path_factory.mktemp("tls") / "theirs", "another authority")
 
 
-def serving(certificates, policy, verify, tmp_path):
+def serving(certificates, policy, verify, tmp_path, *more):
     """A bb-serve; tcp_of() tells where."""
     command = [SERVE, "--device", f"mem:{SIZE}", "--nbd", "127.0.0.1:0",
                "--nbd", f"unix:{tmp_path}/s", "--nbd-tls", policy,
                "--nbd-tls-certificate", certificates / "server-cert.pem",
                "--nbd-tls-key", certificates / "server-key.pem"]  # fmt: skip
+    command += more
     if verify:
         command += ["--nbd-tls-ca", certificates / "ca-cert.pem"]
     return running(command, ["ready nbd 127", "ready nbd unix"])
@@ -60,12 +61,12 @@ def tcp_of(daemon):
     return next(line[0] for line in daemon.last_words("ready nbd ") if line[0][0] == "1")
 
 
-def connected(address, certificates=None, tls=nbd.TLS_REQUIRE):
+def connected(address, certificates=None, tls=nbd.TLS_REQUIRE, name="disk"):
     client = nbd.NBD()
     client.set_tls(tls)
     if certificates is not None:
         client.set_tls_certificates(str(certificates))
-    client.set_export_name("disk")
+    client.set_export_name(name)
     host, port = address.split(":")
     client.connect_tcp(host, port)
     return client
@@ -99,6 +100,19 @@ def test_our_server_and_clients_of_others(ours, verify, tmp_path):
         run("qemu-img", "convert", "--object", qemu_creds(ours, "client"), "--image-opts",
             qemu_url(address), "-O", "raw", tmp_path / "out.img")  # fmt: skip
         assert (tmp_path / "out.img").read_bytes() == image.read_bytes()
+
+
+def test_tls_goes_with_a_connection_to_another_reactor(ours, tmp_path):
+    more = ("--device", f"mem:{SIZE}", "--reactors", "2")
+    with serving(ours, "required", True, tmp_path, *more) as daemon:
+        for name in ("disk0", "disk1"):
+            clients = [connected(tcp_of(daemon), ours, name=name) for _ in range(4)]
+            data = os.urandom(MIB)
+            clients[0].pwrite(data, 0)
+            clients[0].flush()
+            for client in clients:
+                assert client.get_tls_negotiated() and client.pread(MIB, 0) == data
+                client.shutdown()
 
 
 def test_required_means_that_nothing_else_is_answered(ours, tmp_path):

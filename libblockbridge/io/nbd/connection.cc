@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "io/nbd/connection.h"
 
+#include <algorithm>
+
 #include "base/log.h"
 #include "io/tls_stream.h"
 
@@ -43,7 +45,8 @@ ConnectionInfo Connection::info() const {
 }
 
 Task<void> Connection::run() {
-  Status status = co_await haggle();
+  Status status = arrival_ ? co_await arrive() : co_await haggle();
+  if (departure_) co_return;
   if (status.ok() && export_ != nullptr) {
     log_info("nbd connection {} from {} -> export \"{}\"", id_, stream_->peer(),
              export_->info.name);
@@ -88,14 +91,56 @@ Task<Status> Connection::haggle() {
     begin_ += handshake.feed(Bytes(buffer_.get() + begin_, end_ - begin_), offered, out);
     // Bound here, where the list is still true: later the export may have gone.
     if (handshake.state() == Handshake::State::kTransmission) {
-      export_ = server_.find(handshake.chosen());
+      Export* chosen = server_.find(handshake.chosen());
       agreed_ = handshake.agreed();
-      BB_CHECK(export_ != nullptr, "export \"{}\" was offered", handshake.chosen());
-      turn_ = ++export_->turns;
-      if (export_->exclusive) co_await server_.take_over(this);
+      BB_CHECK(chosen != nullptr, "export \"{}\" was offered", handshake.chosen());
+      if (chosen->home != 0) {
+        co_return co_await depart({.export_name = chosen->info.name,
+                                   .agreed = agreed_,
+                                   .answer = std::move(out),
+                                   .id = id_,
+                                   .home = chosen->home});
+      }
+      co_await choose(chosen);
     }
   }
   co_return Status();
+}
+
+Task<void> Connection::choose(Export* chosen) {
+  export_ = chosen;
+  turn_ = ++export_->turns;
+  if (export_->exclusive) co_await server_.take_over(this);
+}
+
+// From a stack of our own: then the receive that brought the choice is over.
+Task<Status> Connection::depart(Handover handover) {
+  co_await server_.context_.loop.yield();
+  if (ended_ || draining_) co_return Status();
+  ended_ = true;
+  handover.received.assign(buffer_.get() + begin_, buffer_.get() + end_);
+  departure_.emplace(std::move(handover));
+  co_return Status();
+}
+
+std::optional<Handover> Connection::take_departure() {
+  if (departure_) departure_->stream = std::move(stream_);
+  return std::exchange(departure_, std::nullopt);
+}
+
+Task<Status> Connection::arrive() {
+  Export* chosen = server_.find(arrival_->export_name);
+  if (chosen == nullptr) {
+    why_ = "the export it had chosen has gone";
+    co_return Status();
+  }
+  agreed_ = arrival_->agreed;
+  std::copy(arrival_->received.begin(), arrival_->received.end(), buffer_.get());
+  end_ = arrival_->received.size();
+  co_await choose(chosen);
+  auto sent = co_await stream_->send_all(arrival_->answer);
+  arrival_.reset();
+  co_return sent.status();
 }
 
 // Whatever came behind the option is TLS, or the handshake fails: nothing that was slipped in

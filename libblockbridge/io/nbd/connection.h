@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "io/nbd/handshake.h"
@@ -18,7 +19,11 @@ class Connection {
   Connection(Server& server, std::unique_ptr<Stream> stream, uint64_t id);
   ~Connection();
 
+  // Before run(): goes on with a client that another connection gave away.
+  void resume(Handover handover) { arrival_.emplace(std::move(handover)); }
   Task<void> run();  // handshake, transmission, the rest of the replies, close
+  // After run(): the client goes on elsewhere.
+  std::optional<Handover> take_departure();
 
   void drain();                // no new requests; ends when those in flight are answered
   void tick(uint64_t now_ns);  // ends a client that stalls
@@ -69,6 +74,9 @@ class Connection {
   };
 
   Task<Status> haggle();
+  Task<void> choose(Export* chosen);
+  Task<Status> depart(Handover handover);
+  Task<Status> arrive();
   Task<Status> start_tls();
   Task<Status> transmit();
   Task<Result<size_t>> receive_more();
@@ -105,6 +113,8 @@ class Connection {
   uint64_t id_;
   Export* export_ = nullptr;
   Agreed agreed_;
+  std::optional<Handover> arrival_;
+  std::optional<Handover> departure_;
   uint64_t turn_ = 0;  // among those who chose the same export
 
   std::unique_ptr<std::byte[]> buffer_;

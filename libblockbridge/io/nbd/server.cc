@@ -64,6 +64,23 @@ Status Server::add_export(std::string name, Device& device, ExportOptions option
   return {};
 }
 
+Status Server::add_export_elsewhere(ExportInfo info, uint32_t home) {
+  BB_CHECK(home != 0 && hand_over_, "nbd export \"{}\": nobody to hand clients over to", info.name);
+  if (find(info.name) != nullptr) {
+    return error(Code::k_already_exists, "nbd export \"{}\": there is one of that name", info.name);
+  }
+  auto added = std::make_unique<Export>();
+  added->info = std::move(info);
+  added->home = home;
+  exports_.push_back(std::move(added));
+  return {};
+}
+
+const ExportInfo* Server::info(std::string_view name) {
+  Export* found = find(name);
+  return found == nullptr ? nullptr : &found->info;
+}
+
 Task<Status> Server::remove_export(std::string name) {
   Export* leaving = find(name);
   if (leaving == nullptr) {
@@ -122,9 +139,7 @@ Task<void> Server::accept_loop(Listener* listener) {
       continue;
     }
     if (connections_.size() >= limits_.connections_max && !make_room()) {
-      log_warn("{}: {} nbd connections already -> refused", (*stream)->peer(),
-               limits_.connections_max);
-      co_await (*stream)->close();
+      co_await refuse(std::move(*stream));
       continue;
     }
     connections_.push_back(
@@ -132,6 +147,24 @@ Task<void> Server::accept_loop(Listener* listener) {
     arm_tick();
     tasks_.spawn(serve(connections_.back().get()));
   }
+}
+
+Task<void> Server::refuse(std::unique_ptr<Stream> stream) {
+  log_warn("{}: {} nbd connections already -> refused", stream->peer(), limits_.connections_max);
+  co_await stream->close();
+}
+
+void Server::adopt(Handover handover) {
+  started_ = true;
+  if (connections_.size() >= limits_.connections_max && !make_room()) {
+    tasks_.spawn(refuse(std::move(handover.stream)));
+    return;
+  }
+  connections_.push_back(
+      std::make_unique<Connection>(*this, std::move(handover.stream), handover.id));
+  connections_.back()->resume(std::move(handover));
+  arm_tick();
+  tasks_.spawn(serve(connections_.back().get()));
 }
 
 // However many connect and then say nothing, or begin TLS again and again, whoever goes on without
@@ -152,6 +185,7 @@ bool Server::make_room() {
 
 Task<void> Server::serve(Connection* connection) {
   co_await connection->run();
+  if (auto handover = connection->take_departure()) hand_over_(std::move(*handover));
   remember(*connection);
   connections_.remove_if([connection](const auto& each) { return each.get() == connection; });
   ended_.set();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <functional>
 #include <list>
 #include <map>
 #include <memory>
@@ -10,6 +11,7 @@
 #include "io/context.h"
 #include "io/device.h"
 #include "io/nbd/buffer_pool.h"
+#include "io/nbd/handover.h"
 #include "io/nbd/handshake.h"
 #include "io/stats_report.h"
 #include "io/sync.h"
@@ -56,6 +58,7 @@ class Connection;
 struct Export {
   ExportInfo info;
   Device* device = nullptr;
+  uint32_t home = 0;  // not 0: it lives there, and only what is said of it is here
   bool removing = false;
   bool exclusive = false;
   uint64_t turns = 0;  // how often it was chosen
@@ -78,6 +81,13 @@ class Server {
 
   // ALREADY_EXISTS, INVALID_ARGUMENT (name). May be called while running.
   Status add_export(std::string name, Device& device, ExportOptions options = {});
+  // One that lives with another server, which `hand_over` knows by `home`, not 0. ALREADY_EXISTS.
+  Status add_export_elsewhere(ExportInfo info, uint32_t home);
+  const ExportInfo* info(std::string_view name);  // null: there is none of that name
+  // Takes the connections to exports that live elsewhere; called on this loop.
+  void set_hand_over(std::function<void(Handover)> hand_over) { hand_over_ = std::move(hand_over); }
+  // Goes on with a connection that another server's `hand_over` gave; its stream is on this loop.
+  void adopt(Handover handover);
   // Refuses new requests, waits for those in flight, ends the connections. NOT_FOUND.
   Task<Status> remove_export(std::string name);
 
@@ -88,7 +98,8 @@ class Server {
 
   std::vector<ConnectionInfo> connections() const;
   std::vector<std::string> export_names() const;
-  // A row for each export, followed by one for each of its connections; what was slow or failed.
+  // A row for each export that lives here, followed by one for each of its connections; what was
+  // slow or failed.
   void collect(StatsReport* into) const;
 
  private:
@@ -96,6 +107,7 @@ class Server {
 
   Task<void> accept_loop(Listener* listener);
   bool make_room();
+  Task<void> refuse(std::unique_ptr<Stream> stream);
   Task<void> serve(Connection* connection);
   Task<void> take_over(Connection* connection);
   std::vector<ExportInfo> offered() const;
@@ -112,6 +124,7 @@ class Server {
   Context context_;
   ServerLimits limits_;
   ServerTls tls_;
+  std::function<void(Handover)> hand_over_;
   BufferPool pool_;
   bool pool_starved_ = false;
   std::list<std::unique_ptr<Export>> exports_;

@@ -13,6 +13,7 @@ void Server::remember(const Connection& connection) {
 
 void Server::collect(StatsReport* into) const {
   for (const auto& each : exports_) {
+    if (each->home != 0) continue;  // it tells of itself there
     const std::string& name = each->info.name;
     size_t at = into->objects.size();
     into->objects.push_back({.type = "export", .name = name});

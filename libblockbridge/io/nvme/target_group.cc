@@ -5,22 +5,6 @@
 #include "io/there.h"
 
 namespace bb::io::nvme {
-namespace {
-
-// A connection that crosses to the loop of its target.
-struct Arrival : Work {
-  Target* target;
-  Handover handover;
-
-  Arrival(Target* to, Handover what) : target(to), handover(std::move(what)) {
-    run = [](Work* work) {
-      std::unique_ptr<Arrival> self(static_cast<Arrival*>(work));
-      self->target->adopt(std::move(self->handover));
-    };
-  }
-};
-
-}  // namespace
 
 TargetGroup::~TargetGroup() {
   for (const Other& other : others_) {
@@ -56,10 +40,17 @@ Task<Result<std::unique_ptr<TargetGroup>>> TargetGroup::create(Context front,
 void TargetGroup::hand_over(Handover handover) {
   Other& other = others_[handover.home - 1];
   if (!handover.stream->move_to(other.runtime->reactor())) {
-    log_warn("{}: a connection that cannot change its loop -> closed", handover.stream->peer());
+    refusing_.spawn(refuse(std::move(handover.stream)));
     return;
   }
-  other.runtime->reactor().post_remote(*new Arrival(other.target.get(), std::move(handover)));
+  post_there(*other.runtime, [target = other.target.get(), one = std::move(handover)]() mutable {
+    target->adopt(std::move(one));
+  });
+}
+
+Task<void> TargetGroup::refuse(std::unique_ptr<Stream> stream) {
+  log_warn("{}: a connection that cannot change its loop now -> closed", stream->peer());
+  co_await stream->close();
 }
 
 Task<Status> TargetGroup::add_subsystem(size_t place, SubsystemOptions options) {
@@ -150,6 +141,7 @@ Task<void> TargetGroup::collect(StatsReport* into) {
 // First the one in front: then no connection is on its way to another any more.
 Task<void> TargetGroup::stop() {
   if (front_ != nullptr) co_await front_->stop();
+  co_await refusing_.join();
   for (Other& other : others_) {
     if (other.target == nullptr) continue;
     auto stop = [&other]() -> Task<Status> {

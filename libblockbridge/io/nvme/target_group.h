@@ -51,14 +51,16 @@ class TargetGroup {
     std::unique_ptr<Target> target;
   };
 
-  explicit TargetGroup(Loop& loop) : loop_(loop) {}
+  explicit TargetGroup(Loop& loop) : loop_(loop), refusing_(loop) {}
   void hand_over(Handover handover);
+  Task<void> refuse(std::unique_ptr<Stream> stream);
   Task<void> set_there(Other* other, uint16_t port, uint32_t group, AnaState state, Status* first);
 
   Loop& loop_;
   std::unique_ptr<Target> front_;
   std::vector<Other> others_;
   std::map<std::string, size_t> places_;  // of subsystems
+  TaskGroup refusing_;
 };
 
 }  // namespace bb::io::nvme

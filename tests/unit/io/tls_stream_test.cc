@@ -166,6 +166,21 @@ TEST_F(TlsStreamTest, ShutdownEndsWhatIsPending) {
   EXPECT_EQ(late.code(), Code::k_unavailable);
 }
 
+// The peer has a say in when something is on its way: that must end no process.
+TEST_F(TlsStreamTest, DoesNotMoveWhileSomethingIsOnItsWay) {
+  EXPECT_EQ(connect(tls_client(psk(1)), tls_server({psk(1)})), "ok / ok");
+  TaskGroup group(*world.reactor);
+  std::vector<std::byte> bytes(1);
+  Status sent = error(Code::k_internal, "not yet");
+  group.spawn(send_bytes(pair.server.get(), &bytes, 1, &sent));
+  EXPECT_FALSE(pair.server->move_to(*world.reactor));
+  world.run(group.join());
+  EXPECT_TRUE(sent.ok());
+  EXPECT_TRUE(pair.server->move_to(*world.reactor));
+  pair.server->shutdown();
+  EXPECT_FALSE(pair.server->move_to(*world.reactor));
+}
+
 TEST_F(TlsStreamTest, AFlippedBitEndsTheConnection) {
   ASSERT_EQ(connect(tls_client(psk(1)), tls_server({psk(1)})), "ok / ok");
   flip_next = true;
