@@ -57,7 +57,7 @@ void TargetQueue::run_connect(uint16_t index, uint64_t now_ns) {
   if (made.controller != nullptr) {
     controller_ = made.controller;
     queue_id_ = command.queue_id;
-    depth_ = static_cast<uint16_t>(command.queue_size + 1);
+    accept_depth(size_t{command.queue_size} + 1);
     sq_size_ = depth_;
     flow_control_ = (command.attributes & kConnectNoFlowControl) == 0;
     auth_ = std::move(made.auth);

@@ -52,7 +52,6 @@ TargetConnection::TargetConnection(Loop& loop, TargetCore& core, BufferPool& poo
       started_ns_(loop.now_ns()),
       idle_(loop),
       computing_(loop) {
-  ios_.reset(new Io[queue_.slots()]);
   BB_CHECK(receive_ != nullptr, "out of memory for {} bytes", kReceiveBytes);
   queue_.set_local_address(stream_->local());
   Result<HostPort> local = HostPort::parse(stream_->local());
@@ -135,6 +134,7 @@ void TargetConnection::pump() {
 
 void TargetConnection::submit(uint16_t slot) {
   const TargetIo& wanted = queue_.io(slot);
+  if (ios_ == nullptr) ios_.reset(new Io[queue_.slots()]);  // all: no I/O comes before Connect
   Io& io = ios_[slot];
   io.owner = this;
   io.slot = slot;

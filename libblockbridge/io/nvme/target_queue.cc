@@ -19,8 +19,9 @@ ReaderLimits reader_limits(const TargetLimits& limits) {
 
 // Twice the depth: a host that has an answer may send its next command, while the send that the
 // answer is part of, and with it the slot, goes on.
-size_t slot_count(const TargetLimits& limits) {
-  return size_t{2} * std::max(limits.io_queue_depth, limits.admin_queue_depth);
+constexpr size_t slots_for(size_t depth) { return 2 * depth; }
+size_t slots_max(const TargetLimits& limits) {
+  return slots_for(std::max(limits.io_queue_depth, limits.admin_queue_depth));
 }
 
 }  // namespace
@@ -29,14 +30,27 @@ TargetQueue::TargetQueue(TargetCore& core, QueueHost& host)
     : core_(core),
       host_(host),
       reader_(Role::kController, reader_limits(core.limits())),
-      slots_(slot_count(core.limits())),
-      io_ready_(slots_.size()),
-      waiting_(slots_.size()),
-      to_send_(2 * slots_.size()),
-      meter_(slots_.size()),
+      slots_max_(slots_max(core.limits())),
+      io_ready_(slots_max_),
+      waiting_(slots_max_),
+      to_send_(2 * slots_max_),
+      meter_(slots_max_),
       ana_(&core.ana_port(0)) {
-  free_.reserve(slots_.size());
-  for (size_t i = slots_.size(); i > 0; --i) {
+  slots_.reserve(slots_max_);  // they never move
+  free_.reserve(slots_max_);
+  iov_.reserve(6 * slots_max_);
+  being_sent_.reserve(2 * slots_max_);
+  accept_depth(depth_);
+}
+
+// Whoever has not connected costs no more than the slots of one command.
+void TargetQueue::accept_depth(size_t depth) {
+  size_t before = slots_.size();
+  size_t count = std::max(before, slots_for(depth));
+  BB_CHECK(count <= slots_max_, "{} slots, of at most {}", count, slots_max_);
+  depth_ = static_cast<uint16_t>(depth);
+  slots_.resize(count);
+  for (size_t i = count; i > before; --i) {
     auto index = static_cast<uint16_t>(i - 1);
     free_.push_back(index);
     slots_[index].lock.queue = this;
@@ -46,8 +60,6 @@ TargetQueue::TargetQueue(TargetCore& core, QueueHost& host)
       lock->queue->on_range_granted(lock->slot);
     };
   }
-  iov_.reserve(6 * slots_.size());
-  being_sent_.reserve(2 * slots_.size());
 }
 
 void TargetQueue::set_port(uint16_t port) {

@@ -120,7 +120,7 @@ class TargetQueue {
   const IoStats& stats() const { return meter_.stats(); }
   uint64_t digest_errors() const { return reader_.digest_errors(); }
   uint64_t commands() const { return slots_.size() - free_.size(); }
-  uint32_t slots() const { return static_cast<uint32_t>(slots_.size()); }
+  uint32_t slots() const { return static_cast<uint32_t>(slots_.size()); }  // grows with Connect
 
   // A Connect that had to wait may be tried again: the driver does so when woken.
   void retry_connect(uint64_t now_ns);
@@ -227,6 +227,7 @@ class TargetQueue {
 
   AdminReply run_admin(TargetSlot& slot, uint64_t now_ns);
   void run_connect(uint16_t index, uint64_t now_ns);
+  void accept_depth(size_t depth);
   void run_auth(uint16_t index);
   void end_auth(uint16_t index);
   void leave(const Controller& controller);
@@ -250,6 +251,7 @@ class TargetQueue {
   uint32_t sq_size_ = 1;
   uint16_t sq_head_ = 0;
   bool flow_control_ = true;
+  const size_t slots_max_;
   std::vector<TargetSlot> slots_;
   std::vector<uint16_t> free_;
   SlotRing io_ready_;
