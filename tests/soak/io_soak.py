@@ -16,6 +16,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -196,10 +197,17 @@ class Soak:
             process.kill()
 
 
+def stop_at_once(*_):
+    """Whoever runs out of patience with us must not be left with our processes."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit("FAIL: told to stop")
+
+
 def main():
     options = arguments()
     folder = tempfile.mkdtemp(prefix="bb-soak.")
     soak = Soak(options, folder)
+    signal.signal(signal.SIGTERM, stop_at_once)
     try:
         soak.run()
         found = None
