@@ -71,6 +71,8 @@ class Engine {
   virtual void cancel(EngineOp& op) = 0;
   // Closes a descriptor that operations were submitted for; none is pending.
   virtual void close(int fd) = 0;
+  // Lets go of such a descriptor, which stays open: it is another engine's from now on.
+  virtual void forget(int fd) = 0;
 
   // Hands all that was submitted to the kernel, and looks for what has ended without waiting.
   virtual void flush() = 0;

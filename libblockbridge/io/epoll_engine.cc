@@ -216,12 +216,18 @@ void EpollEngine::cancel(EngineOp& op) {
 }
 
 void EpollEngine::close(int fd) {
+  forget(fd);
+  ::close(fd);
+}
+
+// Whoever gets the number next begins anew.
+void EpollEngine::forget(int fd) {
   Descriptor& at = descriptor(fd);
-  BB_CHECK(at.reader == nullptr && at.writer == nullptr, "descriptor {}: closed while in use", fd);
+  BB_CHECK(at.reader == nullptr && at.writer == nullptr, "descriptor {}: let go of while in use",
+           fd);
   // Not left to the kernel: a child of the host's may hold a copy, which keeps the set's entry.
   if (at.watched) epoll_ctl(epoll_fd_, EPOLL_CTL_DEL, fd, nullptr);
   at = Descriptor();
-  ::close(fd);
 }
 
 void EpollEngine::flush() {

@@ -22,6 +22,7 @@ class EpollEngine final : public Engine {
   void submit(EngineOp& op) override { submitted_.push_back(op); }
   void cancel(EngineOp& op) override;
   void close(int fd) override;
+  void forget(int fd) override;
   void flush() override;
   bool look() override;
   bool may_spin() const override { return true; }

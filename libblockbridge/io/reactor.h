@@ -59,7 +59,8 @@ class Reactor final : public Loop {
   // completes.
   void submit(EngineOp& op) { engine_->submit(op); }  // as it is: once more
   void cancel(EngineOp& op) { engine_->cancel(op); }
-  void close(int fd) { engine_->close(fd); }  // what operations were submitted for
+  void close(int fd) { engine_->close(fd); }    // what operations were submitted for
+  void forget(int fd) { engine_->forget(fd); }  // the same, which another reactor goes on with
 
   void recv(EngineOp& op, int fd, const iovec& into);
   void recvmsg(EngineOp& op, int fd, msghdr* message);

@@ -64,6 +64,7 @@ class SocketStream final : public Stream {
   }
 
   bool move_to(Reactor& there) override {
+    reactor_->forget(fd_);
     reactor_ = &there;
     gate_.move_to(there);
     return true;

@@ -20,6 +20,7 @@ class UringEngine final : public Engine {
   void submit(EngineOp& op) override;
   void cancel(EngineOp& op) override;
   void close(int fd) override;
+  void forget(int) override {}
   void flush() override;
   bool look() override;
   bool may_spin() const override { return deferred_; }

@@ -10,6 +10,7 @@
 
 #include "base/units.h"
 #include "io/socket_address.h"
+#include "io/socket_stream.h"
 #include "io/sync.h"
 #include "support/world.h"
 
@@ -137,6 +138,59 @@ Task<void> send_to_nobody(World* world) {
 TEST(Stream, SaysAtOnceThatTheConnectionIsLost) {
   World world;
   world.run(send_to_nobody(&world));
+}
+
+struct Receive final : StreamOp {
+  std::byte byte{};
+  struct iovec into{.iov_base = &byte, .iov_len = 1};
+  bool ended = false;
+
+  Receive() {
+    iov = &into;
+    iov_count = 1;
+    done = [](StreamOp* op, Result<size_t> length) {
+      EXPECT_TRUE(length.ok()) << length.status().to_string();
+      static_cast<Receive*>(op)->ended = true;
+    };
+  }
+};
+
+// Waits for a byte before it is sent, so that the engine has to watch the socket.
+void receive_one(Reactor& reactor, Stream& stream, int peer) {
+  Receive receive;
+  stream.recv(receive);
+  reactor.run_once(false);
+  reactor.run_once(false);
+  EXPECT_FALSE(receive.ended);
+  EXPECT_EQ(::write(peer, "x", 1), 1);
+  for (uint64_t until = reactor.now_ns() + 5 * kNsPerSecond;
+       !receive.ended && reactor.now_ns() < until;) {
+    reactor.run_once(false);
+  }
+  EXPECT_TRUE(receive.ended);
+  if (!receive.ended) std::exit(1);  // the stream still has it
+}
+
+// A socket that moved is closed elsewhere, and its number comes back with another.
+TEST(Stream, LeavesNothingBehindWhereItWas) {
+  for (EngineKind kind : {EngineKind::kEpoll, EngineKind::kAuto}) {
+    auto here = std::move(Reactor::create({.engine = kind})).value();
+    auto there = std::move(Reactor::create({.engine = kind})).value();
+    int number = -1;
+    for (int turn = 0; turn < 3; ++turn) {
+      int ends[2];
+      ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+      if (turn > 0) EXPECT_EQ(ends[0], number);
+      number = ends[0];
+      auto stream = make_socket_stream(*here, ends[0], "a peer");
+      receive_one(*here, *stream, ends[1]);
+      EXPECT_TRUE(stream->move_to(*there));
+      receive_one(*there, *stream, ends[1]);
+      there->block_on(stream->close());
+      stream.reset();
+      ::close(ends[1]);
+    }
+  }
 }
 
 TEST(Network, SaysWhyItCannotConnect) {
