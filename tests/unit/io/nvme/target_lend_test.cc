@@ -93,6 +93,32 @@ TEST_F(LendingQueueTest, NothingIsLentBehindASendThatWaits) {
   EXPECT_EQ(queue->target.lent, 0);
 }
 
+// A read that had to wait at the device, and is lent what it wants when the host no longer reads.
+TEST_F(LendingQueueTest, WhatIsLentLateIsCopied) {
+  Buffer want = expected();
+  queue->target.held = true;
+  queue->send(commands());
+  TargetQueue& of = queue->target.queue;
+  uint16_t first = *of.next_io();
+  uint16_t late = *of.next_io();
+  auto lend = [&](uint16_t slot) {
+    ++queue->target.lent;
+    of.lend(slot, ConstBytes(memory).subspan(of.io(slot).offset_bytes, 1024));
+    of.on_io_done(slot, Code::k_ok);
+  };
+  lend(first);
+  ASSERT_NE(of.outgoing(), nullptr);
+  ASSERT_NE(of.rest_after(10), nullptr);
+  lend(late);
+  EXPECT_EQ(queue->target.lent, 0);
+  EXPECT_EQ(of.io_in_flight(), 0u);
+  of.on_sent();
+  std::vector<iovec>* next = of.outgoing();
+  ASSERT_NE(next, nullptr);
+  EXPECT_EQ(std::memcmp((*next)[1].iov_base, want.data() + 1024, 1024), 0);
+  of.on_sent();
+}
+
 TEST_F(LendingQueueTest, AnEndGivesBack) {
   queue->target.held = true;
   queue->send(commands());
