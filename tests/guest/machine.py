@@ -59,11 +59,14 @@ class Machine:
             raise
         self.boot_seconds = time.monotonic() - started
 
+    # One thread runs all processors in turn. QEMU before 8.1 may translate code for one processor
+    # while another changes it (it locks pages first since then), and a kernel that changes its own
+    # code, for a static key, then dies of an int3 that is no longer there.
     def _command(self, kernel, initramfs, memory_mib, processors, network, append):
         return [
             *[QEMU, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"],
             *["-machine", "q35,smm=off,hpet=off,vmport=off,graphics=off", "-cpu", "max"],
-            *["-accel", "tcg,thread=multi,tb-size=256"],
+            *["-accel", "tcg,thread=single,tb-size=256"],
             *["-smp", str(processors), "-m", str(memory_mib)],
             *["-kernel", str(kernel), "-initrd", str(initramfs)],
             *["-append", f"{KERNEL_COMMAND_LINE} {append}".strip()],
