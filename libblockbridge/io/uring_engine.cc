@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "io/uring_engine.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
@@ -10,6 +11,7 @@
 #include <cstring>
 
 #include "base/check.h"
+#include "base/log.h"
 #include "base/units.h"
 
 namespace bb::io {
@@ -102,6 +104,11 @@ UringEngine::~UringEngine() {
   for (int fd : {wake_fd_, bell_fd_}) {
     if (fd >= 0) ::close(fd);
   }
+}
+
+void UringEngine::stay_open_until_thread_ends() {
+  if (fcntl(ring_.ring_fd, F_DUPFD_CLOEXEC, 0) >= 0) return;  // nobody closes it, by intention
+  log_warn("io_uring: a further descriptor of the ring: {}", std::strerror(errno));
 }
 
 void UringEngine::start() {

@@ -33,6 +33,10 @@ class UringEngine final : public Engine {
   // A free entry, zeroed and bound to `op`, for what EngineOp has no kind for.
   io_uring_sqe* prepare(EngineOp& op);
 
+  // The ring stays open beyond this engine, so that the kernel ends what is in it when this thread
+  // ends, and not before. It costs a descriptor.
+  void stay_open_until_thread_ends();
+
  private:
   UringEngine() = default;
   Status init();

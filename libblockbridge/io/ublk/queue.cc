@@ -175,7 +175,12 @@ void Queue::count(const Request& request, bool succeeded) {
 
 Task<void> Queue::ended() { co_await idle_.wait(); }
 
+// The driver takes back what it has handed out once, when the first fetch is cancelled. Cancelled
+// by a ring that closes under a thread which goes on, a request on its way to this thread would
+// still be delivered afterwards: to nobody, and the driver waits for its end for ever. A thread
+// that ends refuses it. So the fetches stay until then.
 Task<void> Queue::abandon(std::unique_ptr<Queue> queue) {
+  queue->reactor_.uring()->stay_open_until_thread_ends();
   queue->abandoned_ = true;
   queue->idle_.reset();
   if (queue->in_device_ > 0) co_await queue->idle_.wait();
