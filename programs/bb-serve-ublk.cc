@@ -37,24 +37,33 @@ Result<UblkExports::Numbers> UblkExports::parse(const std::vector<std::string>& 
   return numbers;
 }
 
-io::Task<Status> UblkExports::start(io::Context context, io::Device* device,
-                                    std::optional<uint32_t> number) {
-  io::ublk::AttachOptions options;
-  options.device_id = number;
-  auto attached = co_await io::ublk::Attachment::start(context, device, std::move(options));
-  if (!attached.ok()) co_return attached.status();
-  attachments_.push_back(std::move(attached).value());
-  co_return Status();
+io::Task<Result<UblkExports::Attached>> UblkExports::start(io::Device* device,
+                                                           std::optional<uint32_t> number) {
+  size_t index = attachments_.size();
+  auto& attachment = attachments_.emplace_back();
+  auto attach = [this, index, device, number, &attachment]() -> io::Task<Result<Attached>> {
+    io::ublk::AttachOptions options;
+    options.device_id = number;
+    BB_CO_ASSIGN(attachment, co_await io::ublk::Attachment::start(loops_.at(index), device,
+                                                                  std::move(options)));
+    co_return Attached{.path = attachment->path(), .recovered = attachment->recovered()};
+  };
+  auto attached = co_await loops_.run(index, std::move(attach));
+  if (!attached.ok()) attachments_.pop_back();
+  co_return attached;
 }
 
 io::Task<void> UblkExports::stop(bool keep) {
   for (size_t i = 0; i < attachments_.size(); ++i) {
-    io::ublk::Attachment& attachment = *attachments_[i];
-    Status stopped;
-    if (!keep) stopped = co_await attachment.stop();
-    if (!keep && stopped.ok()) continue;
-    if (!stopped.ok()) log_warn("{} -> kept for the next server", stopped.to_string());
-    co_await attachment.leave();
+    auto detach = [keep, attachment = std::move(attachments_[i])]() mutable -> io::Task<Status> {
+      Status stopped;
+      if (!keep) stopped = co_await attachment->stop();
+      if (!stopped.ok()) log_warn("{} -> kept for the next server", stopped.to_string());
+      if (keep || !stopped.ok()) co_await attachment->leave();
+      attachment.reset();
+      co_return Status();
+    };
+    (void)co_await loops_.run(i, std::move(detach));
   }
   attachments_.clear();
 }

@@ -99,13 +99,12 @@ io::Task<Status> export_nvme(Loops* loops, io::nvme::TargetGroup* target, const 
   co_return Status();
 }
 
-io::Task<Status> attach_ublk(io::Context context, UblkExports* ublk, const Options* options,
+io::Task<Status> attach_ublk(UblkExports* ublk, const Options* options,
                              const std::vector<io::Device*>* devices) {
   BB_CO_ASSIGN(UblkExports::Numbers numbers, UblkExports::parse(options->ublk, devices->size()));
   for (size_t i = 0; i < numbers.size(); ++i) {
-    BB_CO_TRY(co_await ublk->start(context, (*devices)[i], numbers[i]));
-    const io::ublk::Attachment& attached = ublk->last();
-    say("export ublk {} {}", attached.path(), attached.recovered() ? "recovered" : "new");
+    BB_CO_ASSIGN(UblkExports::Attached attached, co_await ublk->start((*devices)[i], numbers[i]));
+    say("export ublk {} {}", attached.path, attached.recovered ? "recovered" : "new");
   }
   if (!numbers.empty()) say("ready ublk");
   co_return Status();
@@ -122,7 +121,7 @@ struct Served {
   io::rpc::RpcServer control;
   std::unique_ptr<MetricsServer> metrics;  // null: no --metrics
 
-  explicit Served(Loops& loops) : devices(loops), control(loops.front()) {}
+  explicit Served(Loops& loops) : devices(loops), ublk(loops), control(loops.front()) {}
   io::Task<void> collect(io::StatsReport* into) {
     co_await devices.collect(into);
     if (target != nullptr) co_await target->collect(into);
@@ -146,7 +145,7 @@ io::Task<Status> start_exports(Loops* loops, const Options* options, io::nbd::Se
         loops->front(), loops->others(), {.slow_ns = options->nvme.slow_ns}, std::move(tls));
     BB_CO_TRY(co_await export_nbd(loops, served->nbd.get(), options, &devices));
   }
-  co_return co_await attach_ublk(loops->front(), &served->ublk, options, &devices);
+  co_return co_await attach_ublk(&served->ublk, options, &devices);
 }
 
 Status start_asking(Loops& loops, const Options& options, Served& served) {
@@ -217,14 +216,9 @@ void add_arguments(CLI::App& app, Options* options) {
 
 // What lives on one loop only.
 Status check_reactors(const Options& options) {
-  if (options.reactors == 1) return {};
-  auto alone = [](const char* what) {
-    return error(Code::k_not_supported, "--reactors: {} with one only", what);
-  };
-  if (!options.ublk.empty()) return alone("--ublk works");
-  if (options.nvme.one_subsystem)
-    return alone("a subsystem is served by one: --one-subsystem works");
-  return {};
+  if (options.reactors == 1 || !options.nvme.one_subsystem) return {};
+  return error(Code::k_not_supported,
+               "--reactors: a subsystem is served by one: --one-subsystem works with one only");
 }
 
 // What reading the command line leaves to do, before anything is opened.

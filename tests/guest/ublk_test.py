@@ -75,6 +75,7 @@ class UblkScenario(Scenario):
             self.step("who may take over, who not", self.strangers)
             self.step("ended while mounted: kept", self.ended_while_mounted)
         self.step("ended with --ublk-keep, ended in order", self.kept)
+        self.step("two disks on two loops: killed, ended, taken over", self.two_loops)
 
     def no_driver(self):
         self.sh(f"refused 6 '{SAYS_WHAT_TO_DO}' bb-serve --device mem:16M --ublk any")
@@ -185,6 +186,33 @@ serve '{SLOW}' {NUMBER} | grep recovered
 e2fsck -fn {DISK}
 end; [ ! -e {DISK} ]
 e2fsck -fn /tmp/disk.img
+""")
+
+    def two_loops(self):
+        self.sh("""
+file() { echo "file:/tmp/$1.img?size=32M&create=1&direct=0"; }
+pair() {
+  start_daemon bb-serve --reactors 2 --device "$(file a)" --device "$(file b)" --ublk 5 --ublk 6
+}
+taken_over() { [ "$(pair | grep -c recovered)" = 2 ]; }
+pair
+for n in 5 6; do
+  mkfs.ext4 -q -F /dev/ublkb$n; mkdir -p /mnt$n; mount -t ext4 /dev/ublkb$n /mnt$n
+  head -c 8388608 /dev/urandom >/run/random$n
+done
+for n in 5 6; do dd if=/run/random$n of=/mnt$n/file bs=1M conv=fsync 2>/run/dd$n & done
+kill -KILL $(cat /run/serve.pid); wait_gone
+taken_over
+wait
+end
+[ "$(grep -c kept /run/serve.err)" = 2 ]
+taken_over
+echo 3 >/proc/sys/vm/drop_caches
+for n in 5 6; do
+  cmp /mnt$n/file /run/random$n; umount /mnt$n; e2fsck -fn /dev/ublkb$n
+done
+end
+[ ! -e /dev/ublkb5 ]; [ ! -e /dev/ublkb6 ]
 """)
 
 

@@ -182,8 +182,6 @@ def test_bad_serve(folder):
           "1"], 2, "I/O queue depth: 1 entries, and 2 to 4096 are allowed"),
         (["bb-serve", "--device", "mem:1M", "--nvme-tcp", "127.0.0.1:0", "--reactors", "0"], 2,
          "--reactors"),
-        (["bb-serve", "--device", "mem:1M", "--ublk", "any", "--reactors", "2"], 6,
-         "--reactors: --ublk"),
         (["bb-serve", "--device", "mem:1M", "--nvme-tcp", "127.0.0.1:0", "--one-subsystem",
           "--reactors", "2"], 6, "--reactors: a subsystem is served by one"),
         (["bb-serve", "--device", "mem:1M", "--nvme-tcp", "127.0.0.1:0", "--nvme-transfer",
