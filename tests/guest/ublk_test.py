@@ -71,9 +71,10 @@ class UblkScenario(Scenario):
         self.step("discard, write zeroes", self.ranges)
         kills = 20 if self.long else 3
         self.step(f"killed {kills} times under a mounted ext4", self.killed, kills)
-        for _ in range(20 if self.long else 1):  # the driver lost a request once in about ten times
-            self.step("who may take over, who not", self.strangers)
-            self.step("ended while mounted: kept", self.ended_while_mounted)
+        self.step("who may take over, who not", self.strangers)
+        self.step("ended while mounted: kept", self.ended_while_mounted)
+        ends = 30 if self.long else 3
+        self.step(f"ended {ends} times while written to", self.ended_while_written_to, ends)
         self.step("ended with --ublk-keep, ended in order", self.kept)
         self.step("two disks on two loops: killed, ended, taken over", self.two_loops)
 
@@ -176,6 +177,31 @@ n=0; until [ -e /run/after ] || [ $n -gt 100 ]; do n=$((n + 1)); sleep 0.1; done
 umount /mnt
 e2fsck -fn {DISK}
 """)
+
+    def ended_while_written_to(self, times):
+        """Requests are on their way at every moment: none may be lost between two servers."""
+        self.sh(f"""
+mount -t ext4 {DISK} /mnt; rm -f /run/stop
+(
+  while [ ! -e /run/stop ]; do
+    dd if=/dev/zero of=/mnt/direct bs=4k count=64 oflag=direct
+  done
+) >/dev/null 2>&1 </dev/null &
+(
+  while [ ! -e /run/stop ]; do
+    dd if=/dev/urandom of=/mnt/synced bs=64k count=4 conv=fsync
+  done
+) >/dev/null 2>&1 </dev/null &
+i=0
+while [ $i -lt {times} ]; do
+  sleep 0.3; end
+  serve '{SLOW}' {NUMBER} | grep -q recovered
+  i=$((i + 1))
+done
+echo >/run/stop; wait
+umount /mnt
+e2fsck -fn {DISK}
+""", 60 + 5 * times)
 
     def kept(self):
         self.sh(f"""
