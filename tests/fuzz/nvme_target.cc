@@ -18,7 +18,6 @@ namespace {
 
 using fuzz::Input;
 
-constexpr size_t kMemoryBytes = 64 * 1024;
 constexpr int kStepsMax = 64;
 
 void repair_digests(Bytes stream, Digests digests) {
@@ -40,7 +39,7 @@ class NoStore final : public ReservationStore {
 
 SubsystemConfig subsystem_of(const TargetFuzzOptions& options) {
   static NoStore store;
-  SubsystemConfig config = test::fake_subsystem(kMemoryBytes);
+  SubsystemConfig config = test::fake_subsystem(FuzzDevice::kBytes);
   config.namespaces[0].reservation_store = &store;
   config.single_association = options.single_association;
   if (options.secret) config.security = security_of(options);
@@ -49,8 +48,8 @@ SubsystemConfig subsystem_of(const TargetFuzzOptions& options) {
 
 class Session {
  public:
-  Session(uint8_t bits, uint8_t more, Bytes memory)
-      : bits_(bits), options_(bits, more), memory_(memory) {
+  Session(uint8_t bits, uint8_t more, FuzzDevice& device)
+      : bits_(bits), options_(bits, more), device_(device) {
     core_.set_addresses({{.port = "4420"}});
     core_.set_save_reservation([this](NamespaceRef of, const ReservationState& state) {
       BB_CHECK(consistent(state), "a reservation that cannot be is to be saved");
@@ -58,7 +57,7 @@ class Session {
       if (!hold_saves_) saved(true);
     });
     publish();
-    peers_[0] = std::make_unique<Peer>(core_, memory_, options_);
+    peers_[0] = std::make_unique<Peer>(core_, device_, options_);
     if (!options_.prepared) return;
     connect(0, 0, 7, kControllerIdAny);
     const TargetQueue& admin = peers_[0]->queue;
@@ -88,6 +87,8 @@ class Session {
       if (peers_[which] == nullptr) continue;
       Peer& peer = *peers_[which];
       BB_CHECK(peer.queue.io_in_flight() == 0, "an I/O was forgotten");
+      bool ready = !peer.queue.closing() && peer.queue.has_ready_io();
+      BB_CHECK(!ready, "an I/O was never begun");
       peer.queue.close("the end");
     }
     BB_CHECK(core_.controllers().empty(), "a controller outlived its admin queue");
@@ -173,6 +174,7 @@ class Session {
         return device(peer, input, more);
       case 4:
         if ((more & 8) != 0) return authenticate(peer, input);
+        if ((more & 4) != 0 && options_.lends) peer.make_room(input.take(2));
         peer.slow = (more & 1) != 0;
         peer.think((more & 2) != 0);
         peer.sent();
@@ -189,7 +191,7 @@ class Session {
   }
   // Not before it is used: many inputs never do.
   void open_io() {
-    peers_[1] = std::make_unique<Peer>(core_, memory_, options_);
+    peers_[1] = std::make_unique<Peer>(core_, device_, options_);
     if (!options_.prepared || options_.discovery) return;
     Controller* controller = peers_[0]->queue.controller();
     connect(1, 1, 7, controller == nullptr ? kControllerIdAny : controller->id());
@@ -305,7 +307,7 @@ class Session {
   }
 
   void target(uint8_t more) {
-    Geometry geometry = test::fake_geometry(kMemoryBytes);
+    Geometry geometry = test::fake_geometry(FuzzDevice::kBytes);
     switch (more) {
       case 0:
         geometry.read_only = true;
@@ -359,7 +361,7 @@ class Session {
 
   void reconnect(size_t which, Input& input, uint8_t more) {
     peers_[which].reset();
-    peers_[which] = std::make_unique<Peer>(core_, memory_, options_);
+    peers_[which] = std::make_unique<Peer>(core_, device_, options_);
     uint16_t queue_id = (more & 1) != 0 ? uint16_t(which) : input.byte();
     uint16_t queue_size = (more & 2) != 0 ? uint16_t{7} : input.byte();
     const auto& other = peers_[1 - which];
@@ -373,7 +375,7 @@ class Session {
 
   uint8_t bits_;
   TargetFuzzOptions options_;
-  Bytes memory_;
+  FuzzDevice& device_;
   TargetCore core_{limits_of(options_), DigestPolicy::kAllow, random_bytes};
   Buffer replayed_;  // a message of authentication, for another connection
   std::vector<NamespaceRef> saving_;
@@ -394,6 +396,8 @@ fuzz::Seeds fuzz::seeds() {
     all.emplace_back("io-" + suffix, io_session(bits));
     all.emplace_back("fused-" + suffix, fused_session(bits));
     all.emplace_back("direct-" + suffix, direct_session(bits));
+    all.emplace_back("lent-" + suffix, lent_session(bits));
+    all.emplace_back("lent-io-" + suffix, io_session(bits, 0x21));
   }
   for (unsigned bits : {0x00u, 0x0cu}) {
     all.emplace_back("reservation-" + std::to_string(bits), reservation_session(bits));
@@ -420,10 +424,11 @@ fuzz::Seeds fuzz::seeds() {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace bb;
   if (size < 2) return 0;
-  static Buffer memory(kMemoryBytes);
+  static FuzzDevice device;
+  device.begin();
   Input input({reinterpret_cast<const std::byte*>(data + 2), size - 2});
   fuzz_prng = Prng(1);
-  std::make_unique<Session>(data[0], data[1], memory)->run(input);
+  std::make_unique<Session>(data[0], data[1], device)->run(input);
   BB_CHECK(buffers_out == 0, "{} buffers were not given back", buffers_out);
   return 0;
 }

@@ -11,6 +11,7 @@
 #include "base/crc32c.h"
 #include "base/prng.h"
 #include "io/nvme/auth_host.h"
+#include "nvme_target_device.h"
 #include "support/nvme_fake.h"
 
 namespace bb {
@@ -29,7 +30,8 @@ inline constexpr TargetLimits kLimits{.io_queue_depth = 8,
                                       .h2c_data_bytes = 4096,
                                       .transfer_bytes = 8192,
                                       .buffered_bytes = 3 * 4096,
-                                      .buffered_reserve_bytes = 4096};
+                                      .buffered_reserve_bytes = 4096,
+                                      .lent_bytes = 16 * 1024};
 
 struct TargetFuzzOptions {
   bool prepared;
@@ -44,6 +46,7 @@ struct TargetFuzzOptions {
   bool mutual;    // and ask the same of the target
   bool exchange;  // with a key exchange, whose values are made up
   bool honest;    // whoever connects for the fuzzer also proves itself
+  bool lends;     // the device does, and sends take what there is room for
   TargetFuzzOptions(uint8_t bits, uint8_t more)
       : prepared((bits & 1) == 0),
         repair((bits & 2) == 0),
@@ -56,7 +59,8 @@ struct TargetFuzzOptions {
         secret((more & 2) != 0),
         mutual((more & 4) != 0),
         exchange((more & 8) != 0),
-        honest(secret && (more & 16) != 0) {}
+        honest(secret && (more & 16) != 0),
+        lends((more & 32) != 0) {}
 };
 
 inline TargetLimits limits_of(const TargetFuzzOptions& options) {
@@ -98,8 +102,8 @@ inline int64_t buffers_out = 0;  // of all connections
 
 class Peer final : public QueueHost {
  public:
-  Peer(TargetCore& core, Bytes memory, const TargetFuzzOptions& options)
-      : memory_(memory), options_(options), limits_(core.limits()), queue(core, *this) {
+  Peer(TargetCore& core, FuzzDevice& device, const TargetFuzzOptions& options)
+      : device_(device), options_(options), limits_(core.limits()), queue(core, *this) {
     queue.set_local_host("127.0.0.1");
     queue.set_port(1);
     begin_proof(true);
@@ -110,6 +114,7 @@ class Peer final : public QueueHost {
     think(false);
     answer_all();
     if (sending_ != nullptr) queue.on_sent();
+    BB_CHECK(loans_ == 0 && !queue.has_lent(), "memory is not given back at the end");
   }
 
   std::byte* take_buffer(uint32_t capacity_bytes) override {
@@ -127,6 +132,12 @@ class Peer final : public QueueHost {
     --buffers_out;
     taken_bytes_ -= capacity_bytes;
     std::free(buffer);
+  }
+  bool lends(const Namespace&) const override { return options_.lends && lending_; }
+  void give_back(uint16_t slot) override {
+    BB_CHECK((loans_ >> slot & 1) != 0, "what slot {} gives back was not lent to it", slot);
+    loans_ &= ~(1u << slot);
+    device_.lent.release(orders_[slot]);
   }
   void wake() override { woken = true; }
   void compute(io::DhExchange& exchange) override {
@@ -177,14 +188,18 @@ class Peer final : public QueueHost {
         at_device_[count_++] = *slot;
         any = true;
       }
+      any = any || (!held && count_ > 0);
       if (!held) answer_all();
-      if (sending_ == nullptr) sending_ = queue.outgoing();
+      if (sending_ == nullptr) any = begin_send() || any;
       if (sending_ != nullptr && !slow) any = sent();
     }
+    BB_CHECK(loans_ == 0, "memory stays on loan");
   }
 
   bool sent() {
     if (sending_ == nullptr) return false;
+    BB_CHECK(!options_.lends || flat(*sending_) == rest_,
+             "what waited for the host is not what was read");
     for (const iovec& one : *sending_) {
       check({static_cast<const std::byte*>(one.iov_base), one.iov_len});
     }
@@ -192,12 +207,33 @@ class Peer final : public QueueHost {
     queue.on_sent();
     return true;
   }
+  // How much the socket takes from now on of what is sent at once; then it is full, until told
+  // otherwise. And two things besides: the connection is lost, the device is another one.
+  void make_room(uint32_t bytes) {
+    if (bytes == 0xfffe) lost_ = true;
+    if (bytes == 0xffff) lending_ = !lending_;
+    room_ = bytes;
+  }
 
   void answer_one(size_t which) {
     if (count_ == 0) return;
     std::swap(at_device_[which % count_], at_device_[count_ - 1]);
     uint16_t slot = at_device_[--count_];
-    queue.on_io_done(slot, perform(queue.io(slot)));
+    const TargetIo& io = queue.io(slot);
+    bool waits_in_line = io.op != TargetOp::kRead && io.op != TargetOp::kFlush;
+    if (!io.may_lend && (!waits_in_line || device_.lent.idle())) return perform(slot);
+    Order& order = orders_[slot];
+    order.offset_bytes = io.offset_bytes;
+    order.length_bytes = io.length_bytes;
+    order.mode = io.may_lend ? io::LockMode::kShared : io::LockMode::kExclusive;
+    order.slot = slot;
+    order.peer = this;
+    order.granted = [](io::RangeTicket* granted) {
+      auto* self = static_cast<Order*>(granted);
+      self->peer->woken = true;
+      self->peer->perform_in_line(self->slot);
+    };
+    if (device_.lent.acquire(order)) perform_in_line(slot);
   }
 
   uint16_t asked_for() const { return asked_for_; }
@@ -291,15 +327,75 @@ class Peer final : public QueueHost {
     while (count_ > 0) answer_one(0);
   }
 
-  Code perform(const TargetIo& io) {
-    if (fails != Code::k_ok) return fails;
-    BB_CHECK(
-        io.offset_bytes <= memory_.size() && io.length_bytes <= memory_.size() - io.offset_bytes,
-        "an I/O beyond the device");
-    std::byte* at = memory_.data() + io.offset_bytes;
-    if (io.op == TargetOp::kRead) std::memcpy(io.data, at, io.length_bytes);
-    if (io.op == TargetOp::kWrite) std::memcpy(at, io.data, io.length_bytes);
-    return Code::k_ok;
+  void perform(uint16_t slot) {
+    if (fails == Code::k_ok) {
+      device_.perform(queue.io(slot));
+      note_read(slot);
+    }
+    queue.on_io_done(slot, fails);
+  }
+  // A write that ends lets others begin before anybody learns of its end.
+  void perform_in_line(uint16_t slot) {
+    bool reads = queue.io(slot).op == TargetOp::kRead;
+    if (!reads || fails != Code::k_ok) {
+      if (fails == Code::k_ok) device_.perform(queue.io(slot));
+      device_.lent.release(orders_[slot]);
+    } else {
+      BB_CHECK((loans_ >> slot & 1) == 0, "slot {} has not given back what it was lent", slot);
+      loans_ |= 1u << slot;
+      note_read(slot);
+      queue.lend(slot, device_.at(queue.io(slot)));
+    }
+    queue.on_io_done(slot, fails);
+  }
+
+  // As the driver: what is lent leaves at once, what there is no room for waits for the host.
+  bool begin_send() {
+    sending_ = queue.outgoing();
+    if (sending_ == nullptr || !options_.lends) return false;
+    Buffer bytes = flat(*sending_);
+    size_t taken = queue.has_lent() ? std::min<size_t>(room_, bytes.size()) : 0;
+    if (queue.has_lent() && room_ < kRoomy) room_ -= static_cast<uint32_t>(taken);
+    bool lost = queue.has_lent() && std::exchange(lost_, false);
+    if (!lost) sending_ = queue.rest_after(taken);
+    BB_CHECK(lost || (sending_ == nullptr) == (taken == bytes.size()), "{} bytes were not all",
+             taken);
+    if (lost) sending_ = nullptr;
+    if (!lost) check(ConstBytes(bytes).first(taken));
+    rest_.assign(bytes.begin() + static_cast<ptrdiff_t>(taken), bytes.end());
+    BB_CHECK(lost || sending_ == nullptr || loans_ == 0, "memory is on loan to who waits");
+    if (sending_ != nullptr) return false;
+    queue.on_sent();
+    if (lost) queue.close("the connection was lost while sending");
+    return true;
+  }
+  static Buffer flat(const std::vector<iovec>& iov) {
+    Buffer bytes;
+    for (const iovec& one : iov) {
+      test::append(bytes, {static_cast<const std::byte*>(one.iov_base), one.iov_len});
+    }
+    return bytes;
+  }
+
+  // What a read was to find. Not every one is answered with data, so the host looks for its own.
+  void note_read(uint16_t slot) {
+    const Sqe& sqe = queue.sqe(slot);
+    bool read = queue.queue_id() != 0 && sqe.opcode == static_cast<uint8_t>(IoOpcode::kRead);
+    if (options_.lends && read) {
+      reads_.push_back({.command_id = sqe.command_id, .crc = crc32c(device_.at(queue.io(slot)))});
+    }
+  }
+  void check_read() {
+    for (uint32_t slot = 0; slot < queue.slots(); ++slot) {
+      const Sqe& sqe = queue.sqe(static_cast<uint16_t>(slot));
+      bool other = sqe.opcode == static_cast<uint8_t>(IoOpcode::kReservationReport) ||
+                   sqe.opcode == static_cast<uint8_t>(AdminOpcode::kFabrics);
+      if (other && sqe.command_id == heard_read_.command_id) return;
+    }
+    auto found = std::find(reads_.begin(), reads_.end(), heard_read_);
+    BB_CHECK(found != reads_.end(), "command {} was sent what the device did not hold",
+             heard_read_.command_id);
+    reads_.erase(found);
   }
 
   // What a target sends must always be readable.
@@ -308,6 +404,7 @@ class Peer final : public QueueHost {
       BB_CHECK(event.kind != PduEvent::Kind::kIllegal, "the target sent an illegal PDU: {}",
                reader_.violation().what);
       BB_CHECK(event.digest_ok, "the target sent a wrong data digest");
+      if (options_.lends) check_data(event);
       bool room = options_.secret && heard_.size() < kAuthMessageMaxBytes;
       if (event.kind == PduEvent::Kind::kData && room) test::append(heard_, event.bytes);
       if (event.kind != PduEvent::Kind::kHeader) continue;
@@ -320,7 +417,32 @@ class Peer final : public QueueHost {
     }
   }
 
-  Bytes memory_;
+  void check_data(const PduEvent& event) {
+    bool data = reader_.header().type == PduType::kC2hData;
+    if (!data || queue.queue_id() == 0) return;
+    if (event.kind == PduEvent::Kind::kHeader) {
+      DataHeader header = DataHeader::decode(event.bytes, reader_.header().flags);
+      heard_read_ = {.command_id = header.command_id};
+    }
+    if (event.kind == PduEvent::Kind::kData) {
+      heard_read_.crc = crc32c(event.bytes, heard_read_.crc);
+    }
+    if (event.kind == PduEvent::Kind::kEnd) check_read();
+  }
+
+  struct ReadData {
+    uint16_t command_id = 0;
+    uint32_t crc = 0;
+    friend bool operator==(const ReadData&, const ReadData&) = default;
+  };
+  // A request of a slot that is ordered with what is lent.
+  struct Order : io::RangeTicket {
+    Peer* peer = nullptr;
+    uint16_t slot = 0;
+  };
+  static constexpr uint32_t kRoomy = 0xf000;  // and more: never full
+
+  FuzzDevice& device_;
   const TargetFuzzOptions& options_;
   TargetLimits limits_;
   PduReader reader_{Role::kHost, {}};
@@ -339,6 +461,14 @@ class Peer final : public QueueHost {
   bool proved_ = false;  // one that has it said something here
   Buffer message_;       // what was said last
   Buffer heard_;         // data that came since it asked
+  std::array<Order, 16> orders_;
+  uint32_t loans_ = 0;  // slots that have one
+  bool lending_ = true;
+  bool lost_ = false;            // the next send at once fails
+  uint32_t room_ = kRoomy;       // for what is sent at once
+  Buffer rest_;                  // what waits for the host
+  std::vector<ReadData> reads_;  // what the device held, of reads that are not answered
+  ReadData heard_read_;          // whose data come now
 
  public:
   TargetQueue queue;

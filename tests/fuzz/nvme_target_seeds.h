@@ -170,6 +170,41 @@ inline Buffer direct_session(unsigned bits) {
   return input;
 }
 
+// Reads of memory that is lent: by sockets that have room for all, for a part, and for nothing;
+// with writes behind them, which wait; and while the connection is lost or the device changes.
+inline Buffer lent_session(unsigned bits, unsigned more = 0) {
+  Buffer input;
+  put(input, {bits, more | 0x20});
+  auto room = [&](unsigned bytes, unsigned slow) {
+    put(input, {0x4c | slow << 4, bytes & 0xff, bytes >> 8});
+  };
+  auto reads = [&] {
+    put(input, {0x1b});
+    put_io(input, IoOpcode::kRead, 0, 8, 4096, 0, 3);
+    put_io(input, IoOpcode::kRead, 4, 2, 1024, 0, 4);
+    put_io(input, IoOpcode::kWrite, 4, 1, 512, 1, 5);
+    put_io(input, IoOpcode::kRead, 4, 1, 512, 0, 6);
+  };
+  reads();
+  put(input, {0x8b, 0, 0x8b, 1, 0x0b});  // answers two, one by one, then the others
+  for (unsigned bytes : {0u, 24u, 3000u, 4200u, 6000u}) {
+    reads();
+    room(bytes, 1);
+    put(input, {0x0b});
+    put_io(input, IoOpcode::kRead, 8, 8, 4096, 0, 7);
+    room(0xfff0, 0);
+  }
+  for (unsigned block : {0u, 16u, 32u}) put_io(input, IoOpcode::kRead, block, 16, 8192, 0, 8);
+  reads();
+  room(0xffff, 0);
+  put(input, {0x0b});
+  room(0xffff, 0);
+  room(0xfffe, 0);
+  reads();
+  put(input, {0x0b});
+  return input;
+}
+
 // On which of the connections, and what; see Session::authenticate().
 inline void put_proof(Buffer& to, unsigned peer, std::initializer_list<unsigned> turns) {
   for (unsigned turn : turns) {

@@ -8,23 +8,19 @@
 #include "io/nvme/target_queue.h"
 
 namespace bb::io::nvme {
-namespace {
-
-// On loan to a connection at once, if it is not one command: what a socket usually has room for.
-constexpr size_t kLentMaxBytes = 1 << 20;
-
-}  // namespace
 
 // Not where a digest must be computed: to go through memory that no cache holds costs more time
 // than the copy, which leaves the data where the digest and the socket find them (decision 004).
 bool TargetQueue::may_lend(const TargetSlot& slot) const {
-  return !out_format_.digests.data && slot.to_host && slot.work == Work::kOne &&
-         slot.half == Half::kNone && slot.io.op == TargetOp::kRead && host_.lends(*slot.name_space);
+  bool reads = slot.work == Work::kOne && slot.sqe.opcode == static_cast<uint8_t>(IoOpcode::kRead);
+  return reads && !out_format_.digests.data && slot.half == Half::kNone &&
+         host_.lends(*slot.name_space);
 }
 
 // Behind a send that waits for the peer nothing is on loan: the device would wait for it, too.
 bool TargetQueue::must_wait_to_lend(const TargetSlot& slot) const {
-  return waits_for_peer_ || (lent_bytes_ > 0 && lent_bytes_ + slot.length_bytes > kLentMaxBytes);
+  bool full = lent_bytes_ > 0 && lent_bytes_ + slot.length_bytes > core_.limits().lent_bytes;
+  return waits_for_peer_ || full;
 }
 
 // Its namespace has got a device that lends nothing, since the command came.

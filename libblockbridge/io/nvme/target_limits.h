@@ -32,6 +32,8 @@ struct TargetLimits {
   uint64_t buffered_bytes = 8u << 20;
   uint64_t buffered_total_bytes = 256u << 20;
   uint64_t buffered_reserve_bytes = 256u << 10;
+  // On loan to a connection at once, if it is not one command: what a socket usually has room for.
+  uint64_t lent_bytes = 1u << 20;
   uint64_t handshake_ns = 10'000'000'000;  // until Connect, and the proof, have succeeded
   uint64_t keep_alive_grace_ns = 1'000'000'000;
 };

@@ -12,7 +12,9 @@ constexpr Digests kHeaders{.header = true};
 struct LendingQueueTest : TargetQueueTest {
   std::unique_ptr<Link> control = admin(kHeaders);
   std::unique_ptr<Link> queue = io(*control, 1, kHeaders);
-  LendingQueueTest() { queue->target.lending = true; }
+  explicit LendingQueueTest(TargetLimits limits = {}) : TargetQueueTest(limits) {
+    queue->target.lending = true;
+  }
 
   // Three reads, of which two are of the same place, and a write between them.
   Buffer commands() {
@@ -152,6 +154,34 @@ TEST_F(LendingQueueTest, AnotherDeviceMayLendNothing) {
   EXPECT_FALSE(queue->target.ios.back().may_lend);
   EXPECT_EQ(queue->seen.data, Buffer(memory.begin() + 4096, memory.begin() + 5120));
   EXPECT_EQ(queue->target.buffers, 0);
+}
+
+// It has data for the host, and they are not the device's.
+TEST_F(LendingQueueTest, AReservationReportIsNoRead) {
+  Sqe report = HostWire::io(IoOpcode::kReservationReport, 15 | (uint64_t{1} << 32), 1, 64);
+  EXPECT_EQ(queue->ask(report).status, NvmeStatus::kSuccess);
+  EXPECT_EQ(queue->seen.data, Buffer(64));
+  EXPECT_EQ(queue->target.buffers, 0);
+}
+
+struct TightLendingTest : LendingQueueTest {
+  TightLendingTest() : LendingQueueTest({.lent_bytes = 2048}) {}
+};
+
+TEST_F(TightLendingTest, OnLoanAtOnceIsOnlySoMuch) {
+  queue->target.held = true;
+  queue->send(commands());
+  TargetQueue& of = queue->target.queue;
+  std::optional<uint16_t> first = of.next_io();
+  std::optional<uint16_t> second = of.next_io();
+  ASSERT_TRUE(first && second);
+  EXPECT_EQ(of.next_io(), std::nullopt);
+  of.on_io_done(*first, Code::k_io_error);
+  of.on_io_done(*second, Code::k_io_error);
+  queue->target.held = false;
+  queue->send({});
+  EXPECT_EQ(queue->target.ios.size(), 2u);  // the others
+  EXPECT_EQ(queue->target.lent, 0);
 }
 
 constexpr uint32_t kLarge = 128 * 1024;
