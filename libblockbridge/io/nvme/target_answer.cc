@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a queue sends: answers, R2Ts, the handshake and its end.
-#include <cstring>
-
 #include "base/check.h"
 #include "base/crc32c.h"
 #include "io/nvme/target_queue.h"
@@ -20,13 +18,7 @@ void TargetQueue::answer(uint16_t index, NvmeStatus status, uint64_t result) {
   slot.send_data = status == NvmeStatus::kSuccess && slot.to_host && slot.length_bytes > 0;
   if (closing_ && slot.lent) slot.send_data = false;
   count(slot);
-  if (slot.lent && slot.send_data && waits_for_peer_) {  // lent late, behind somebody's write
-    std::byte* copy = host_.take_buffer(capacity_for(slot.length_bytes));
-    std::memcpy(copy, slot.data, slot.length_bytes);
-    give_back(slot);
-    slot.data = copy;
-    slot.capacity_bytes = capacity_for(slot.length_bytes);
-  }
+  if (slot.lent && slot.send_data && waits_for_peer_) keep_copy(slot);  // lent behind a write
   if (!slot.lent) slot.name_space.reset();
   if (slot.half != Half::kNone) on_half_answered(index);
   if (!slot.send_data) give_data(slot);
@@ -120,8 +112,6 @@ std::vector<iovec>* TargetQueue::outgoing() {
   }
   if (iov_.empty()) return nullptr;
   sending_ = true;
-  outgoing_bytes_ = 0;
-  for (const iovec& piece : iov_) outgoing_bytes_ += piece.iov_len;
   return &iov_;
 }
 

@@ -55,13 +55,15 @@ void TargetQueue::left_device(TargetSlot& slot) {
 }
 
 std::vector<iovec>* TargetQueue::rest_after(size_t sent_bytes) {
-  BB_CHECK(sending_ && sent_bytes <= outgoing_bytes_, "{} bytes were sent of {}", sent_bytes,
-           outgoing_bytes_);
-  outgoing_bytes_ -= sent_bytes;
-  if (outgoing_bytes_ == 0) return nullptr;
-  waits_for_peer_ = true;
   size_t whole = 0;  // pieces that have left
-  for (; sent_bytes >= iov_[whole].iov_len; ++whole) sent_bytes -= iov_[whole].iov_len;
+  for (; whole < iov_.size() && sent_bytes >= iov_[whole].iov_len; ++whole) {
+    sent_bytes -= iov_[whole].iov_len;
+  }
+  bool all = whole == iov_.size();
+  BB_CHECK(sending_ && (!all || sent_bytes == 0), "{} bytes more were sent than there were",
+           sent_bytes);
+  if (all) return nullptr;
+  waits_for_peer_ = true;
   keep_lent(whole);
   iov_.erase(iov_.begin(), iov_.begin() + static_cast<ptrdiff_t>(whole));
   iov_.front().iov_base = static_cast<std::byte*>(iov_.front().iov_base) + sent_bytes;
@@ -77,17 +79,24 @@ void TargetQueue::keep_lent(size_t first) {
     TargetSlot& slot = slots_[index];
     if (!slot.lent) continue;
     while (iov_[piece].iov_base != slot.data) ++piece;
-    std::byte* copy = nullptr;
-    if (piece >= first) {
-      copy = host_.take_buffer(capacity_for(slot.length_bytes));
-      std::memcpy(copy, slot.data, slot.length_bytes);
-      iov_[piece].iov_base = copy;
+    if (piece < first) {
+      give_back(slot);
+    } else {
+      keep_copy(slot);
+      iov_[piece].iov_base = slot.data;
     }
     ++piece;  // the next slot may have been lent the same
-    give_back(slot);
-    slot.data = copy;
-    slot.capacity_bytes = capacity_for(slot.length_bytes);
   }
+}
+
+// Gives back what is lent; the slot has a copy from now on.
+void TargetQueue::keep_copy(TargetSlot& slot) {
+  uint32_t capacity = capacity_for(slot.length_bytes);
+  std::byte* copy = host_.take_buffer(capacity);
+  std::memcpy(copy, slot.data, slot.length_bytes);
+  give_back(slot);
+  slot.data = copy;
+  slot.capacity_bytes = capacity;
 }
 
 }  // namespace bb::io::nvme

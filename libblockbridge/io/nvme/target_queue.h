@@ -185,6 +185,7 @@ class TargetQueue {
   bool must_wait_to_lend(const TargetSlot& slot) const;
   void borrow_no_more(TargetSlot& slot);
   void keep_lent(size_t first);
+  void keep_copy(TargetSlot& slot);
   void give_back(TargetSlot& slot);
   void left_device(TargetSlot& slot);
   void serve_waiting(uint64_t now_ns);
@@ -275,9 +276,8 @@ class TargetQueue {
   bool long_data_ = false;   // the last data the host sent was
   bool discarding_ = false;  // a refused capsule's data: answer at its end
   uint64_t buffered_bytes_ = 0;
-  uint32_t io_in_flight_ = 0;  // with the device, or of its memory
-  size_t lent_bytes_ = 0;      // asked for, or lent and not given back
-  size_t outgoing_bytes_ = 0;
+  uint32_t io_in_flight_ = 0;    // with the device, or of its memory
+  size_t lent_bytes_ = 0;        // asked for, or lent and not given back
   bool waits_for_peer_ = false;  // the present send does
   QueueMeter meter_;
   uint64_t now_ns_ = 0;  // when the driver last said what time it is
