@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Compare and Write (NVMe base 2.0, 3.4.2; NVM command set 1.0, 2.1.3): two commands next to each
 // other that are one. Nobody's write falls between them, whatever controller it comes by.
-#include "base/mutant.h"
 #include "io/nvme/target_queue.h"
 
 namespace bb::io::nvme {
@@ -63,16 +62,7 @@ void TargetQueue::on_half_ready(uint16_t index) {
   TargetSlot& compare = slots_[first];
   compare.io.data = compare.scratch;
   compare.state = State::kReady;
-  if (!BB_MUTANT(kFusedUnlocked)) {
-    compare.lock.offset_bytes = compare.io.offset_bytes;
-    compare.lock.length_bytes = compare.io.length_bytes;
-    compare.lock.mode = LockMode::kExclusive;
-    if (!compare.name_space->writes.acquire(compare.lock)) {
-      compare.state = State::kLocked;
-      return;
-    }
-  }
-  io_ready_.push(first);
+  if (hold_range(compare, LockMode::kExclusive)) io_ready_.push(first);
 }
 
 // The device has read for the Compare, or has written, or shall do neither any more.

@@ -62,17 +62,19 @@ void TargetQueue::begin(uint16_t index) {
 void TargetQueue::submit_soon(uint16_t index) {
   TargetSlot& slot = slots_[index];
   slot.state = State::kReady;
-  if (slot.io.op != TargetOp::kRead && slot.io.op != TargetOp::kFlush &&
-      !BB_MUTANT(kFusedUnlocked)) {
-    slot.lock.offset_bytes = slot.io.offset_bytes;
-    slot.lock.length_bytes = slot.io.length_bytes;
-    slot.lock.mode = LockMode::kShared;
-    if (!slot.name_space->writes.acquire(slot.lock)) {
-      slot.state = State::kLocked;
-      return;
-    }
-  }
-  io_ready_.push(index);
+  bool writes = slot.io.op != TargetOp::kRead && slot.io.op != TargetOp::kFlush;
+  if (!writes || hold_range(slot, LockMode::kShared)) io_ready_.push(index);
+}
+
+// False: it waits for the range, until on_range_granted().
+bool TargetQueue::hold_range(TargetSlot& slot, LockMode mode) {
+  if (BB_MUTANT(kFusedUnlocked)) return true;
+  slot.lock.offset_bytes = slot.io.offset_bytes;
+  slot.lock.length_bytes = slot.io.length_bytes;
+  slot.lock.mode = mode;
+  if (slot.name_space->writes.acquire(slot.lock)) return true;
+  slot.state = State::kLocked;
+  return false;
 }
 
 void TargetQueue::on_range_granted(uint16_t index) {

@@ -210,6 +210,7 @@ class TargetQueue {
       aborted_back();
   }
   void aborted_back();
+  bool hold_range(TargetSlot& slot, LockMode mode);
   void on_range_granted(uint16_t index);
   void let_go_of_ranges();
 
