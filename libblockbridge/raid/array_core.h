@@ -279,6 +279,6 @@ class ArrayCore {
 // create.cc
 io::Task<Status> write_blank_bitmap(io::Device* device, Uuid array, Geometry geometry, bool dirty);
 // Closes what the array would have owned.
-io::Task<void> give_back(std::vector<MemberDevice> devices);
+io::Task<void> close_members(std::vector<MemberDevice> devices);
 
 }  // namespace bb::raid

@@ -220,7 +220,7 @@ io::Task<Result<std::unique_ptr<Array>>> Array::assemble(io::Context context, Ar
   if (status.ok()) status = co_await claim(core.get());
   if (status.ok()) status = co_await load_bitmaps(core.get());
   for (Found& found : survey.found) survey.refused.push_back(std::move(found.device));
-  co_await raid::give_back(std::move(survey.refused));
+  co_await close_members(std::move(survey.refused));
   if (!status.ok()) {
     if (core != nullptr) {
       core->closing_ = true;

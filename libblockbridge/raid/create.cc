@@ -128,7 +128,7 @@ io::Task<Status> create_record(MembershipAuthority* authority, const MembershipR
 
 }  // namespace
 
-io::Task<void> give_back(std::vector<MemberDevice> devices) {
+io::Task<void> close_members(std::vector<MemberDevice> devices) {
   for (MemberDevice& member : devices) {
     if (member.owned == nullptr) continue;
     Status closed = co_await member.owned->close();
@@ -177,7 +177,7 @@ io::Task<Result<std::unique_ptr<Array>>> Array::create(io::Context context, Arra
       Status wiped = co_await wipe_superblock(what.members[i].device);
       if (!wiped.ok()) log_warn("{}: {}", label_of(what.members[i]), wiped.to_string());
     }
-    co_await raid::give_back(std::move(what.members));
+    co_await close_members(std::move(what.members));
     co_return status.with_context(fmt::format("create array \"{}\"", what.name));
   }
   auto core = std::make_unique<ArrayCore>(context, what.options, authority, record);

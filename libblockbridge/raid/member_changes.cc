@@ -25,10 +25,10 @@ struct Hold {
   ~Hold() { --count; }
 };
 
-io::Task<void> give_back_one(MemberDevice device) {
+io::Task<void> close_member(MemberDevice device) {
   std::vector<MemberDevice> devices;
   devices.push_back(std::move(device));
-  co_await raid::give_back(std::move(devices));
+  co_await close_members(std::move(devices));
 }
 
 Status closed_error() { return error(Code::k_bad_state, "the array is closed"); }
@@ -132,7 +132,7 @@ io::Task<Status> ArrayCore::take_device(Member* member, MemberDevice device) {
   closing.emplace_back();
   if (member->active || member->in_flight > 0) {
     closing[0] = std::move(device);
-    co_await raid::give_back(std::move(closing));
+    co_await close_members(std::move(closing));
     co_return fail(Code::k_bad_state, "{} is in use", name_of(*member));
   }
   if (member->watcher.watching) member->device->unwatch(member->watcher);
@@ -140,7 +140,7 @@ io::Task<Status> ArrayCore::take_device(Member* member, MemberDevice device) {
   closing[0].owned = std::move(member->owned);
   member->device = nullptr;
   attach(*member, std::move(device));
-  co_await raid::give_back(std::move(closing));
+  co_await close_members(std::move(closing));
   co_return Status();
 }
 
@@ -181,14 +181,14 @@ io::Task<Status> ArrayCore::check_returning(Member* member, RegionSet* own) {
 io::Task<Status> ArrayCore::readmit_member(Uuid uuid, MemberDevice device) {
   Entered entered(commands_);
   if (!entered.inside) {
-    co_await give_back_one(std::move(device));
+    co_await close_member(std::move(device));
     co_return closed_error();
   }
   io::Mutex::Held alone = co_await command_mutex_.scoped();
   Hold hold(clean_hold_);
   Member* member = find_member(uuid);
   if (member == nullptr || !member->listed) {
-    co_await give_back_one(std::move(device));
+    co_await close_member(std::move(device));
     co_return fail(Code::k_not_found, "no member {}", uuid.to_string());
   }
   if (device.device != nullptr) BB_CO_TRY(co_await take_device(member, std::move(device)));
@@ -270,7 +270,7 @@ io::Task<Status> ArrayCore::commit_replacement(Uuid old, MemberRecord entry) {
 io::Task<Status> ArrayCore::replace_member(Uuid old, MemberDevice fresh, bool force) {
   Entered entered(commands_);
   if (!entered.inside) {
-    co_await give_back_one(std::move(fresh));
+    co_await close_member(std::move(fresh));
     co_return closed_error();
   }
   io::Mutex::Held alone = co_await command_mutex_.scoped();
@@ -303,7 +303,7 @@ io::Task<Status> ArrayCore::replace_member(Uuid old, MemberDevice fresh, bool fo
     if (touched && member == nullptr && !record_unknown_) {
       (void)co_await wipe_superblock(device);
     }
-    co_await give_back_one(std::move(fresh));
+    co_await close_member(std::move(fresh));
     co_return status.ok() ? fail(Code::k_bad_state, "the new member was changed at once") : status;
   }
   attach(*member, std::move(fresh));
