@@ -19,30 +19,48 @@ namespace {
 
 using test::World;
 
-Task<void> count_bytes(Listener* listener, uint64_t* total, uint32_t* sum) {
-  auto stream = co_await listener->accept();
-  if (!stream.ok()) co_return;
-  std::vector<std::byte> buffer(64 * KiB);
-  for (;;) {
-    auto got = co_await (*stream)->recv_some(buffer);
-    if (!got.ok() || *got == 0) break;
-    for (size_t i = 0; i < *got; ++i) *sum = *sum * 31 + static_cast<uint32_t>(buffer[i]);
-    *total += *got;
+// A stream, and a peer who reads all that comes by it once told to.
+struct Reader {
+  World* world;
+  std::unique_ptr<Listener> listener;
+  std::unique_ptr<Stream> stream;
+  TaskGroup group{*world->reactor};
+  std::vector<std::byte> got;
+
+  Task<void> connect(std::string address) {
+    auto listening = world->network->listen({std::move(address)});
+    EXPECT_TRUE(listening.ok()) << listening.status().to_string();
+    listener = std::move(*listening);
+    auto connected = co_await world->network->connect({listener->local_address()},
+                                                      world->reactor->now_ns() + kNsPerSecond);
+    EXPECT_TRUE(connected.ok()) << connected.status().to_string();
+    stream = std::move(*connected);
   }
-  co_await (*stream)->close();
-}
+  void begin() { group.spawn(read()); }
+  Task<void> read() {
+    auto accepted = co_await listener->accept();
+    if (!accepted.ok()) co_return;
+    std::vector<std::byte> buffer(64 * KiB);
+    for (;;) {
+      auto length = co_await (*accepted)->recv_some(buffer);
+      if (!length.ok() || *length == 0) break;
+      got.insert(got.end(), buffer.begin(), buffer.begin() + static_cast<ptrdiff_t>(*length));
+    }
+    co_await (*accepted)->close();
+  }
+  // Nothing more is sent: now it has all.
+  Task<void> end(const std::vector<std::byte>& sent) {
+    co_await stream->close();
+    co_await group.join();
+    co_await listener->close();
+    EXPECT_TRUE(got == sent) << got.size() << " bytes came of " << sent.size();
+  }
+};
 
 Task<void> send_many_pieces(World* world, std::string address) {
-  Loop& loop = *world->reactor;
-  auto listener = world->network->listen({address});
-  EXPECT_TRUE(listener.ok()) << listener.status().to_string();
-  uint64_t total = 0;
-  uint32_t sum = 0;
-  TaskGroup group(loop);
-  group.spawn(count_bytes(listener->get(), &total, &sum));
-  auto stream = co_await world->network->connect({(*listener)->local_address()},
-                                                 loop.now_ns() + kNsPerSecond);
-  EXPECT_TRUE(stream.ok()) << stream.status().to_string();
+  Reader reader{.world = world};
+  co_await reader.connect(std::move(address));
+  reader.begin();
   std::vector<std::byte> memory(3 * MiB);
   Prng(1).fill(memory);
   std::vector<iovec> iov;  // more pieces than one sendmsg takes, some empty
@@ -51,16 +69,10 @@ Task<void> send_many_pieces(World* world, std::string address) {
         {.iov_base = memory.data() + at, .iov_len = std::min<size_t>(1500, memory.size() - at)});
     if (at % 4500 == 0) iov.push_back({.iov_base = memory.data(), .iov_len = 0});
   }
-  auto sent = co_await (*stream)->send_all(iov.data(), static_cast<uint32_t>(iov.size()));
+  auto sent = co_await reader.stream->send_all(iov.data(), static_cast<uint32_t>(iov.size()));
   EXPECT_TRUE(sent.ok()) << sent.status().to_string();
   if (sent.ok()) EXPECT_EQ(*sent, memory.size());
-  co_await (*stream)->close();
-  co_await group.join();
-  co_await (*listener)->close();
-  uint32_t expected = 0;
-  for (std::byte b : memory) expected = expected * 31 + static_cast<uint32_t>(b);
-  EXPECT_EQ(total, memory.size());
-  EXPECT_EQ(sum, expected);
+  co_await reader.end(memory);
 }
 
 Task<void> send_all_task(Stream* stream, std::vector<std::byte>* memory, Status* end) {
@@ -82,39 +94,27 @@ Task<Status> try_connect(World* world, std::string to, uint64_t timeout_ns) {
 
 // Until there is no room; the rest waits for the peer, who gets all of it in order.
 Task<void> send_at_once(World* world) {
-  Loop& loop = *world->reactor;
-  auto listener = world->network->listen({"127.0.0.1:0"});
-  EXPECT_TRUE(listener.ok()) << listener.status().to_string();
-  auto stream = co_await world->network->connect({(*listener)->local_address()},
-                                                 loop.now_ns() + kNsPerSecond);
-  EXPECT_TRUE((*stream)->sends_at_once());
+  Reader reader{.world = world};
+  co_await reader.connect("127.0.0.1:0");
+  EXPECT_TRUE(reader.stream->sends_at_once());
   std::vector<std::byte> memory(64 * MiB);
   Prng(1).fill(memory);
   size_t at = 0;
   for (size_t taken = 1; taken > 0 && at < memory.size(); at += taken) {
     iovec pieces[2] = {{.iov_base = memory.data() + at, .iov_len = 1000},
                        {.iov_base = memory.data() + at + 1000, .iov_len = 99'000}};
-    auto sent = (*stream)->send_at_once(pieces, 2);
+    auto sent = reader.stream->send_at_once(pieces, 2);
     EXPECT_TRUE(sent.ok()) << sent.status().to_string();
     taken = sent.ok() ? *sent : 0;
     EXPECT_LE(taken, 100'000u);
   }
   EXPECT_GT(at, 0u);
   EXPECT_LT(at, memory.size());  // nobody reads: it did not wait for that
-  uint64_t total = 0;
-  uint32_t sum = 0;
-  TaskGroup group(loop);
-  group.spawn(count_bytes(listener->get(), &total, &sum));
+  reader.begin();
   memory.resize(at + 1'000'000);
-  auto rest = co_await (*stream)->send_all(ConstBytes(memory).subspan(at));
+  auto rest = co_await reader.stream->send_all(ConstBytes(memory).subspan(at));
   EXPECT_TRUE(rest.ok()) << rest.status().to_string();
-  co_await (*stream)->close();
-  co_await group.join();
-  co_await (*listener)->close();
-  uint32_t expected = 0;
-  for (std::byte b : memory) expected = expected * 31 + static_cast<uint32_t>(b);
-  EXPECT_EQ(total, memory.size());
-  EXPECT_EQ(sum, expected);
+  co_await reader.end(memory);
 }
 
 TEST(Stream, SendsAtOnceWhatThereIsRoomFor) {
