@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "io/loop_parts.h"
 #include "io/nbd/server.h"
-#include "io/runtime.h"
 
 namespace bb::io::nbd {
 
@@ -19,7 +19,6 @@ class ServerGroup {
   // `others`: runtimes with threads of their own, borrowed until stop() has returned.
   static Task<std::unique_ptr<ServerGroup>> create(Context front, std::vector<Runtime*> others,
                                                    ServerLimits limits, ServerTls tls);
-  ~ServerGroup();
 
   size_t loops() const { return 1 + others_.size(); }
 
@@ -32,19 +31,10 @@ class ServerGroup {
   Task<void> stop();
 
  private:
-  struct Other {
-    Runtime* runtime = nullptr;
-    std::unique_ptr<Server> server;
-  };
+  explicit ServerGroup(Loop& loop) : others_(loop) {}
 
-  explicit ServerGroup(Loop& loop) : loop_(loop), refusing_(loop) {}
-  void hand_over(Handover handover);
-  Task<void> refuse(std::unique_ptr<Stream> stream);
-
-  Loop& loop_;
   std::unique_ptr<Server> front_;
-  std::vector<Other> others_;
-  TaskGroup refusing_;
+  LoopParts<Server> others_;
 };
 
 }  // namespace bb::io::nbd

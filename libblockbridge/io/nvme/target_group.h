@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "io/loop_parts.h"
 #include "io/nvme/target.h"
-#include "io/runtime.h"
 
 namespace bb::io::nvme {
 
@@ -23,11 +23,10 @@ class TargetGroup {
   static Task<Result<std::unique_ptr<TargetGroup>>> create(Context front,
                                                            std::vector<Runtime*> others,
                                                            TargetOptions options);
-  ~TargetGroup();
 
   size_t loops() const { return 1 + others_.size(); }
   // What lives on the loop at `place`, to be used there alone. It stays until stop().
-  Target& at(size_t place) { return place == 0 ? *front_ : *others_[place - 1].target; }
+  Target& at(size_t place) { return place == 0 ? *front_ : others_.at(place); }
   // The loop of a subsystem; of one there is not, 0, where the target says so.
   size_t place_of(const std::string& nqn) const;
   std::vector<std::string> subsystems() const { return front_->subsystems(); }
@@ -46,21 +45,14 @@ class TargetGroup {
   Task<void> stop();
 
  private:
-  struct Other {
-    Runtime* runtime = nullptr;
-    std::unique_ptr<Target> target;
-  };
-
-  explicit TargetGroup(Loop& loop) : loop_(loop), refusing_(loop) {}
-  void hand_over(Handover handover);
-  Task<void> refuse(std::unique_ptr<Stream> stream);
-  Task<void> set_there(Other* other, uint16_t port, uint32_t group, AnaState state, Status* first);
+  explicit TargetGroup(Loop& loop) : loop_(loop), others_(loop) {}
+  Task<Status> remove_there(size_t place, std::string nqn);
+  Task<void> set_there(size_t place, uint16_t port, uint32_t group, AnaState state, Status* first);
 
   Loop& loop_;
   std::unique_ptr<Target> front_;
-  std::vector<Other> others_;
+  LoopParts<Target> others_;
   std::map<std::string, size_t> places_;  // of subsystems
-  TaskGroup refusing_;
 };
 
 }  // namespace bb::io::nvme
