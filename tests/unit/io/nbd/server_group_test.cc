@@ -5,61 +5,29 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
-#include <cstring>
-#include <thread>
 
 #include "io/device_uri.h"
 #include "io/nbd/client_connection.h"
+#include "support/loops.h"
 #include "support/tls_peers.h"
-#include "support/world.h"
 
 namespace bb::io::nbd {
 namespace {
 
-using bb::test::World;
+using bb::test::kLoops;
 
-constexpr size_t kLoops = 3;
 constexpr uint64_t kSoonNs = 5'000'000'000;
-
-// Memory that knows which thread used it last, and whether it was another before.
-class Witness final : public Device {
- public:
-  Witness() : memory_(1 << 20) { info_ = {.uri = "witness:", .size_bytes = memory_.size()}; }
-  Task<Status> close() override { co_return Status(); }
-
-  std::atomic<std::thread::id> thread;
-  std::atomic<uint32_t> requests{0};
-
- protected:
-  void do_submit(IoRequest& request) override {
-    thread = std::this_thread::get_id();
-    ++requests;
-    Bytes range = Bytes(memory_).subspan(request.offset_bytes, request.length_bytes);
-    if (request.op == IoOp::kRead) iov_scatter(request.iov, request.iov_count, 0, range);
-    if (request.op == IoOp::kWrite) iov_gather(request.iov, request.iov_count, 0, range);
-    request.done(&request, {});
-  }
-
- private:
-  std::vector<std::byte> memory_;
-};
 
 std::string name_of(size_t place) { return fmt::format("on-loop-{}", place); }
 
-class NbdServerGroup : public ::testing::Test {
+class NbdServerGroup : public bb::test::LoopsTest {
  protected:
-  NbdServerGroup() {
-    for (size_t i = 1; i < kLoops; ++i) others.push_back(std::move(Runtime::create(true)).value());
-  }
   ~NbdServerGroup() override {
     if (group != nullptr) world.run(group->stop());
   }
 
   void serve(const ExportOptions& options = {}, ServerLimits limits = {}, ServerTls tls = {}) {
-    std::vector<Runtime*> borrowed;
-    borrowed.reserve(others.size());
-    for (const auto& one : others) borrowed.push_back(one.get());
-    group = world.run(ServerGroup::create(world.context, borrowed, limits, std::move(tls)));
+    group = world.run(ServerGroup::create(world.context, borrowed(), limits, std::move(tls)));
     for (size_t place = 0; place < kLoops; ++place) {
       Status added = world.run(group->add_export(place, name_of(place), &devices[place], options));
       ASSERT_TRUE(added.ok()) << added.to_string();
@@ -70,11 +38,6 @@ class NbdServerGroup : public ::testing::Test {
   }
   std::string uri(size_t place) const {
     return fmt::format("nbd://{}/{}?wait=0", address, name_of(place));
-  }
-  std::thread::id thread_of(size_t place) {
-    if (place == 0) return std::this_thread::get_id();
-    auto ask = []() -> Task<std::thread::id> { co_return std::this_thread::get_id(); };
-    return others[place - 1]->call(ask);
   }
   // "ok" once what was written was read.
   static Task<std::string> use(Context context, std::string text, std::byte fill) {
@@ -91,11 +54,7 @@ class NbdServerGroup : public ::testing::Test {
   Task<Result<std::unique_ptr<Stream>>> dial() {
     co_return co_await world.context.network.connect({address}, world.reactor->now_ns() + kSoonNs);
   }
-  static Task<void> wait_ms(Loop& loop, uint64_t ms) { co_await loop.sleep_for(ms * 1'000'000); }
 
-  World world;
-  Witness devices[kLoops];
-  std::vector<std::unique_ptr<Runtime>> others;
   std::unique_ptr<ServerGroup> group;
   std::string address;
 };

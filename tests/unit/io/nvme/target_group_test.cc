@@ -12,52 +12,24 @@
 #include "io/device_uri.h"
 #include "io/nvme/discover.h"
 #include "io/there.h"
-#include "support/world.h"
+#include "support/loops.h"
 
 #include "auth_vectors_types.h"
 
 namespace bb::io::nvme {
 namespace {
 
-using bb::test::World;
+using bb::test::kLoops;
 
 constexpr const char* kHost = "nqn.2026-11.io.blockbridge:host:known";
-constexpr size_t kLoops = 3;
-
-// Zeroes of a device that knows which thread asked for them. One that holds keeps the next request.
-class Witness final : public Device {
- public:
-  Witness() { info_ = {.uri = "witness:", .size_bytes = 1 << 20}; }
-  Task<Status> close() override { co_return Status(); }
-
-  std::atomic<std::thread::id> thread;
-  std::atomic<uint32_t> requests{0};
-  bool hold = false;
-  IoRequest* held = nullptr;
-
- protected:
-  void do_submit(IoRequest& request) override {
-    thread = std::this_thread::get_id();
-    ++requests;
-    for (uint32_t i = 0; request.op == IoOp::kRead && i < request.iov_count; ++i) {
-      std::memset(request.iov[i].iov_base, 0, request.iov[i].iov_len);
-    }
-    if (std::exchange(hold, false)) {
-      held = &request;
-      return;
-    }
-    request.done(&request, {});
-  }
-};
 
 std::string nqn_of(size_t place) {
   return fmt::format("nqn.2026-11.io.blockbridge:drive:on-loop-{}", place);
 }
 
-class TargetGroupTest : public ::testing::Test {
+class TargetGroupTest : public bb::test::LoopsTest {
  protected:
   TargetGroupTest() {
-    for (size_t i = 1; i < kLoops; ++i) others.push_back(std::move(Runtime::create(true)).value());
     char name[] = "/tmp/bb-group-XXXXXX";
     folder = ::mkdtemp(name);
   }
@@ -68,10 +40,7 @@ class TargetGroupTest : public ::testing::Test {
 
   void serve(TargetOptions options = {}, const SecurityConfig& security = {}) {
     options.listen = {{"127.0.0.1:0"}, {"127.0.0.1:0"}};
-    std::vector<Runtime*> borrowed;
-    borrowed.reserve(others.size());
-    for (const auto& one : others) borrowed.push_back(one.get());
-    auto made = world.run(TargetGroup::create(world.context, borrowed, std::move(options)));
+    auto made = world.run(TargetGroup::create(world.context, borrowed(), std::move(options)));
     ASSERT_TRUE(made.ok()) << made.status().to_string();
     group = std::move(*made);
     for (size_t place = 0; place < kLoops; ++place) {
@@ -90,11 +59,6 @@ class TargetGroupTest : public ::testing::Test {
     EXPECT_EQ(::chmod(path.c_str(), 0600), 0);
     return path;
   }
-  std::thread::id thread_of(size_t place) {
-    if (place == 0) return std::this_thread::get_id();
-    auto ask = []() -> Task<std::thread::id> { co_return std::this_thread::get_id(); };
-    return others[place - 1]->call(ask);
-  }
   // "ok" once it was read and written.
   std::string use(const std::string& text) {
     auto opened = world.run(open_device(world.context, text));
@@ -104,15 +68,11 @@ class TargetGroupTest : public ::testing::Test {
     Status closed = world.run((*opened)->close());
     return used.ok() && closed.ok() ? "ok" : used.to_string();
   }
-  static Task<void> wait_ms(Loop& loop, uint64_t ms) { co_await loop.sleep_for(ms * 1'000'000); }
   static Task<Status> write_and_read(Device* disk, Bytes data) {
     BB_CO_TRY(co_await disk->write(0, data));
     co_return co_await disk->read(0, data);
   }
 
-  World world;
-  Witness devices[kLoops];
-  std::vector<std::unique_ptr<Runtime>> others;
   std::unique_ptr<TargetGroup> group;
   std::string folder;
 };
