@@ -216,12 +216,16 @@ class TlsFiles : public TlsStreamTest {
     folder = ::mkdtemp(name);
     run("req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=ca "
         "-keyout ca.key -out ca.pem");
-    for (std::string who : {"server", "client"}) {
-      run("req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=" + who + " -keyout " +
-          who + ".key -out " + who + ".csr");
+    for (const char* who : {"server", "client"}) {
+      run(
+          fmt::format("req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN={0} "
+                      "-keyout {0}.key -out {0}.csr",
+                      who));
       std::ofstream(folder + "/ext") << "subjectAltName=DNS:box.example,IP:127.0.0.1\n";
-      run("x509 -req -days 2 -in " + who + ".csr -CA ca.pem -CAkey ca.key -CAcreateserial " +
-          "-extfile ext -out " + who + ".pem");
+      run(
+          fmt::format("x509 -req -days 2 -in {0}.csr -CA ca.pem -CAkey ca.key -CAcreateserial "
+                      "-extfile ext -out {0}.pem",
+                      who));
     }
   }
   ~TlsFiles() override { std::filesystem::remove_all(folder); }
