@@ -22,7 +22,8 @@ import tree
 
 FOLDERS = ("libblockbridge/", "programs/")
 UNIT_FILES = 10  # more would leave one of two cores idle at the end
-PATH_OPTIONS = {"-o", "-c", "-MF", "-MQ"}
+# What names this one file, and what precompiles headers: with these a missing include goes unseen.
+DROPPED = {"-o", "-c", "-MF", "-MQ", "-include", "-include-pch"}
 INCLUDE_FOLDERS = ("libblockbridge", "include", ".")
 DECLARED = re.compile(
     r"(?:^(?:#\s*define|class|struct|union|enum(?: class)?|using|constexpr [\w:<>, ]*?)\s+(\w+))"
@@ -50,14 +51,14 @@ def hidden_names(text):
 
 
 def arguments_of(entry):
-    """The flags of a compile command, without the compiler and what names this one file."""
+    """The flags of a compile command that a unit of several files shares."""
     words = shlex.split(entry["command"])
     words = words[next(i for i, word in enumerate(words) if word.startswith("-")) :]
     kept, skip = [], False
     for word in words:
-        if not skip and word not in PATH_OPTIONS and word != "-MD":
+        if not skip and word not in DROPPED and word != "-MD":
             kept.append(word)
-        skip = word in PATH_OPTIONS
+        skip = word in DROPPED
     return kept
 
 

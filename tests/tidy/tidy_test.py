@@ -42,6 +42,11 @@ def findings(folder, texts):
 
 def main():
     assert tidy.hidden_names(MOVED) == {"take"}, tidy.hidden_names(MOVED)
+    command = (
+        "ccache clang++-19 -DONE -include-pch a.pch -include vector -MD -MQ a.o -MF a.o.d"
+        " -o a.o -c a.cc -O2"
+    )
+    assert tidy.arguments_of({"command": command}) == ["-DONE", "-O2"], "what files share"
     assert tidy.hidden_names("#define ONE 1\nint visible() {\n  int local = 0;\n}\n") == {"ONE"}
     with tempfile.TemporaryDirectory() as folder:
         pathlib.Path(folder, "libblockbridge").mkdir()
