@@ -34,7 +34,8 @@ namespace bb {
   ROW(kRetryUnfenced, "retry-unfenced", "send a write of unknown fate at once by another path")    \
   ROW(kTrustReconnect, "trust-reconnect", "believe of any target that reconnecting ends the past") \
   ROW(kForgetUnsettled, "forget-unsettled", "let I/O pass writes that failed and may yet happen")  \
-  ROW(kFusedUnlocked, "fused-unlocked", "let a write fall into a Compare and Write")
+  ROW(kFusedUnlocked, "fused-unlocked", "let a write fall into a Compare and Write")               \
+  ROW(kAbortLate, "abort-late", "call a command aborted that the device has")
 
 enum class Mutant : uint8_t {
   kNone,

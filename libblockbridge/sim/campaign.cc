@@ -55,8 +55,10 @@ const KindRow& row_of(CampaignKind kind) { return kKinds[static_cast<size_t>(kin
                   mutant == Mutant::kPreemptNoWait;
   bool of_paths = mutant == Mutant::kRetryUnfenced || mutant == Mutant::kTrustReconnect ||
                   mutant == Mutant::kForgetUnsettled;
+  bool of_hosts = mutant == Mutant::kFusedUnlocked || mutant == Mutant::kAbortLate;
   return reserves   ? CampaignKind::kReserve
          : of_paths ? CampaignKind::kMultipath
+         : of_hosts ? CampaignKind::kSession
                     : CampaignKind::kArray;
 }
 
@@ -114,6 +116,9 @@ void print_summary(const Campaign& campaign, uint64_t runs, double seconds, cons
   } else {
     fmt::print("  {} crashes, {} reconnects, {} digest errors, {} commands moved, {} held\n",
                total.crashes, total.reconnects, total.digest_errors, total.moves, total.held);
+  }
+  if (campaign.kind == CampaignKind::kSession) {
+    fmt::print("  {} Compare and Writes, {} aborts\n", total.pairs, total.aborts);
   }
 }
 
@@ -285,7 +290,6 @@ int run_mutants(uint64_t runs_max, const std::string& only) {
   bool all = true;
   for (const MutantRow& row : kMutants) {
     if (!only.empty() && only != row.name) continue;
-    if (row.mutant == Mutant::kFusedUnlocked) continue;  // unit-nvme-mutants sees it
     bool caught = hunt(row.name, row.what, runs_max != 0 ? runs_max : 20'000, kind_of(row.mutant),
                        RunOptions{}, row.mutant);
     all = all && caught;

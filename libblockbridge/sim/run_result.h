@@ -45,6 +45,8 @@ struct RunStats {
   uint64_t digest_errors = 0;
   uint64_t moves = 0;  // commands that went again by another path
   uint64_t held = 0;   // times that a write was seen to wait for its fence
+  uint64_t pairs = 0;  // of Compare and Write, that wrote
+  uint64_t aborts = 0;
   uint64_t steps = 0;
 
   void add(const RunStats& other) {
@@ -62,6 +64,8 @@ struct RunStats {
     digest_errors += other.digest_errors;
     moves += other.moves;
     held += other.held;
+    pairs += other.pairs;
+    aborts += other.aborts;
     steps += other.steps;
   }
 };

@@ -128,9 +128,10 @@ io::Task<void> SessionWorld::worker(Prng prng) {
 io::Task<void> SessionWorld::verify() {
   std::vector<std::byte> buffer;
   for (uint64_t first = 0; first < model_->sectors(); first += 256) {
+    uint64_t count = std::min<uint64_t>(256, model_->sectors() - first);
     bool read = false;
     for (int tries = 0; tries < 3 && !read; ++tries) {
-      buffer.assign(256 * kSector, std::byte{0xee});
+      buffer.assign(count * kSector, std::byte{0xee});
       DiskModel::OpId op = model_->begin_read();
       Status status = co_await device_->read(first * kSector, buffer);
       end_op(op, io::IoOp::kRead, {}, status, first, buffer);
@@ -140,6 +141,21 @@ io::Task<void> SessionWorld::verify() {
     if (!read) fail("the device cannot be read although the network is well");
     if (!violation_.empty()) co_return;
   }
+}
+
+// What is there at last is what all that was answered has made of it.
+io::Task<void> SessionWorld::verify_shared() {
+  std::vector<std::byte> buffer(SharedBlocks::kBlockBytes);
+  for (size_t block = 0; block < SharedBlocks::kCount; ++block) {
+    auto op = shared_.models[block].begin_read(world_.now_ns());
+    Status status = co_await device_->read((shared_.first_block + block) * kSector, buffer);
+    if (!status.ok()) co_return fail("a shared block cannot be read: " + status.to_string());
+    if (!SharedBlocks::whole(buffer)) co_return fail("a shared block holds no one's write");
+    auto value = load_le<SharedBlocks::Value>(buffer.data());
+    shared_.models[block].end_read(op, value, world_.now_ns());
+  }
+  std::string problem = shared_.check();
+  if (!problem.empty()) fail(std::move(problem));
 }
 
 }  // namespace bb::sim

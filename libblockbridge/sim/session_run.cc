@@ -22,6 +22,7 @@ SessionWorld::SessionWorld(const RunOptions& options)
       world_(options.seed),
       prng_(world_.prng().fork()),
       net_(world_, {}, world_.prng().fork()),
+      raw_tasks_(world_),
       drains_(world_),
       top_(world_) {
   world_.trace().print_to(options.trace_to);
@@ -39,6 +40,27 @@ SessionWorld::SessionWorld(const RunOptions& options)
   queue_depth_ = static_cast<uint32_t>(prng_.between(2, 32));
   worker_count_ = static_cast<uint32_t>(prng_.between(1, 8));
   choose_layout();
+  // Every fourth run has none, as all had when the seeds that are tests were found.
+  if (!options_.multipath && options_.seed % 4 != 0) add_raw_hosts();
+}
+
+// They have the last blocks of the drive to themselves.
+void SessionWorld::add_raw_hosts() {
+  shared_.first_block = kDriveBytes / kSector - SharedBlocks::kCount;
+  model_ = std::make_unique<DiskModel>(shared_.first_block);
+  uint64_t hosts = prng_.between(1, 3);
+  for (uint64_t i = 0; i < hosts; ++i) {
+    RawHostOptions options{.net = &net_,
+                           .world = &world_,
+                           .blocks = &shared_,
+                           .stats = &stats_,
+                           .name = fmt::format("raw{}", i),
+                           .target = names_[0] + ":4420",
+                           .nqn = kNqn,
+                           .digests = options_.digests,
+                           .fail = [this](std::string violation) { fail(std::move(violation)); }};
+    raw_hosts_.push_back(std::make_unique<RawHost>(std::move(options), prng_.fork()));
+  }
 }
 
 void SessionWorld::choose_layout() {
@@ -301,13 +323,17 @@ io::Task<void> SessionWorld::finish() {
     fail(fmt::format("{} writes of lost paths stay unsettled", device_->unsettled()));
     co_return;
   }
+  for (auto& raw : raw_hosts_) raw->calm();
+  co_await raw_tasks_.join();
   co_await verify();
+  if (!raw_hosts_.empty() && violation_.empty()) co_await verify_shared();
 }
 
 io::Task<void> SessionWorld::main() {
   if (!start_servers()) co_return;
   if (!co_await open_device()) co_return;
   for (uint32_t i = 0; i < worker_count_; ++i) workers_->spawn(worker(prng_.fork()));
+  for (auto& raw : raw_hosts_) raw_tasks_.spawn(raw->run());
   co_await nemesis();
   co_await finish();
   if (!violation_.empty()) co_return;
@@ -321,7 +347,9 @@ io::Task<void> SessionWorld::main() {
   for (size_t i = 0; i < servers_.size(); ++i) crash_server(i, false);
   co_await drains_.join();
   net_.crash("host", SimNet::Crash::kProcess);
+  for (auto& raw : raw_hosts_) raw->crash();
   host_port_.reset();
+  raw_hosts_.clear();
   done_ = true;
 }
 

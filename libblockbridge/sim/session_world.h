@@ -9,6 +9,7 @@
 #include "io/nvme/target.h"
 #include "io/sync.h"
 #include "sim/disk_model.h"
+#include "sim/raw_host.h"
 #include "sim/run_result.h"
 #include "sim/sim_drive.h"
 #include "sim/sim_net.h"
@@ -37,6 +38,7 @@ class SessionWorld {
 
   io::Task<void> main();
   void choose_layout();
+  void add_raw_hosts();
   bool start_server(size_t index);
   bool start_servers();
   void crash_server(size_t index, bool power);
@@ -56,6 +58,7 @@ class SessionWorld {
   io::Task<void> worker(Prng prng);
   io::Task<void> one_op(Prng* prng, std::vector<std::byte>* buffer);
   io::Task<void> verify();
+  io::Task<void> verify_shared();
   struct Before {  // how things stood when a request was sent
     uint64_t incarnation = 0;
     uint64_t power_losses = 0;
@@ -84,6 +87,9 @@ class SessionWorld {
   std::unique_ptr<io::nvme::NvmeDevice> device_;
   std::unique_ptr<DiskModel> model_;
   std::unique_ptr<io::TaskGroup> workers_;
+  SharedBlocks shared_;
+  std::vector<std::unique_ptr<RawHost>> raw_hosts_;  // none in some runs
+  io::TaskGroup raw_tasks_;
   io::TaskGroup drains_;
   io::TaskGroup top_;
 

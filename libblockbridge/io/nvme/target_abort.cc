@@ -2,6 +2,7 @@
 // Commands found by their identifiers, and ended before the device has done anything for them.
 #include <algorithm>
 
+#include "base/mutant.h"
 #include "io/nvme/target_queue.h"
 
 namespace bb::io::nvme {
@@ -53,7 +54,7 @@ bool TargetQueue::cancel(uint16_t index, NvmeStatus status) {
     case State::kReady:
     case State::kDevice:
       if (slot.half != Half::kNone && whole_pair) return cancel_pair(index, status);
-      if (slot.state == State::kDevice) return false;
+      if (slot.state == State::kDevice) return BB_MUTANT(kAbortLate);
       if (slot.state == State::kLocked) slot.name_space->writes.cancel(slot.lock);
       if (slot.state == State::kReady) io_ready_.remove(index);
       if (slot.lock.held) slot.name_space->writes.release(slot.lock);
