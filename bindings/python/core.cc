@@ -276,6 +276,18 @@ std::vector<std::pair<uint64_t, uint64_t>> extents_of(const PyIo& io, uint64_t o
   return list;
 }
 
+void reserve(const PyIo& io, uint32_t action, uint32_t type, uint32_t flags, uint64_t key,
+             uint64_t other_key) {
+  bb_reservation_command command = BB_RESERVATION_COMMAND_INIT;
+  command.action = action;
+  command.type = type;
+  command.flags = flags;
+  command.key = key;
+  command.other_key = other_key;
+  Calls::Guard open(io.calls);
+  io.view.reserve(command);
+}
+
 // Methods of the objects of bb.hpp, of objects that may be closed meanwhile.
 template <typename T, typename Result, typename... Args>
 auto guarded(Result (T::*call)(Args...) const) {
@@ -337,6 +349,8 @@ void bind_io(py::module_& m) {
       .def("extents", extents_of, NoGil())
       .def("submit", submit)
       .def("paths_json", guarded(&bb::DeviceView::paths_json), NoGil())
+      .def("reserve", reserve, NoGil())
+      .def("reservation_json", guarded(&bb::DeviceView::reservation_json), NoGil())
       .def("info", info_of)
       .def("counters", counters_of<const PyIo>(&bb::DeviceView::counters))
       .def("stats_json", guarded(&bb::DeviceView::stats_json), NoGil());

@@ -105,6 +105,16 @@ class DeviceView {
     bb_string_free(json);
     return text;
   }
+  void reserve(const bb_reservation_command& command) const {
+    check(bb_device_reserve(device_, &command));
+  }
+  std::string reservation_json() const {
+    char* json = nullptr;
+    check(bb_device_get_reservation(device_, &json));
+    std::string text(json);
+    bb_string_free(json);
+    return text;
+  }
   void read(uint64_t offset_bytes, void* into, size_t length_bytes) const {
     check(bb_device_read(device_, offset_bytes, into, length_bytes));
   }

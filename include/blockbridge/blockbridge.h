@@ -194,6 +194,56 @@ BB_API int bb_device_get_info(bb_device* device, bb_device_info* info);
  * is the caller's, freed by bb_string_free. Any thread. Since 0.1. */
 BB_API int bb_device_get_paths(bb_device* device, char** json);
 
+/* Who may access a device that several hosts reach (NVMe base 2.0, 8.19): a host registers a key,
+ * and with it may reserve the device, or take a reservation away from the host with another key. */
+typedef enum bb_reservation_type {
+  BB_RESERVATION_NONE = 0,
+  BB_RESERVATION_WRITE_EXCLUSIVE = 1, /* one host writes, all read */
+  BB_RESERVATION_EXCLUSIVE_ACCESS = 2,
+  BB_RESERVATION_WRITE_EXCLUSIVE_REGISTRANTS = 3, /* one holds it, all with a key write */
+  BB_RESERVATION_EXCLUSIVE_ACCESS_REGISTRANTS = 4,
+  BB_RESERVATION_WRITE_EXCLUSIVE_ALL = 5, /* all with a key hold it */
+  BB_RESERVATION_EXCLUSIVE_ACCESS_ALL = 6
+} bb_reservation_type;
+
+typedef enum bb_reservation_action {
+  BB_RESERVATION_REGISTER = 1,   /* other_key: the new one */
+  BB_RESERVATION_UNREGISTER = 2, /* key */
+  BB_RESERVATION_REPLACE = 3,    /* key, other_key: the new one */
+  BB_RESERVATION_ACQUIRE = 4,    /* key, type */
+  BB_RESERVATION_PREEMPT = 5,    /* key, other_key: whose registration ends, type: to hold then */
+  BB_RESERVATION_PREEMPT_AND_ABORT = 6, /* and what that host has in flight ends too */
+  BB_RESERVATION_RELEASE = 7,           /* key, type */
+  BB_RESERVATION_CLEAR = 8              /* key: the reservation and all registrations end */
+} bb_reservation_action;
+
+typedef struct bb_reservation_command {
+  uint32_t struct_size;
+  uint32_t action; /* bb_reservation_action */
+  uint32_t type;   /* bb_reservation_type, where the action names it; else 0 */
+  uint32_t flags;  /* of the three registrations only */
+  uint64_t key;
+  uint64_t other_key;
+} bb_reservation_command;
+#define BB_RESERVATION_COMMAND_INIT {sizeof(bb_reservation_command), 0, 0, 0, 0, 0}
+#define BB_RESERVATION_IGNORE_KEY 1u /* whatever key the host has */
+#define BB_RESERVATION_PERSIST 2u    /* registrations and reservation last through loss of power */
+#define BB_RESERVATION_FORGET 4u     /* they do not */
+
+/* Carries out one action, for the host that the device's URI names (hostid, hostnqn; made up anew
+ * by every open where it names none). The command goes out once: where its answer was lost the
+ * error says that it may have taken effect. Blocking, any thread but the runtime's. Errors:
+ * BB_INVALID_ARGUMENT, BB_FENCED (another key is ours, or another host holds the device),
+ * BB_NOT_SUPPORTED (no nvme-tcp device, or its target has none), BB_UNAVAILABLE, BB_TIMED_OUT,
+ * BB_BAD_STATE. Since 0.1. */
+BB_API int bb_device_reserve(bb_device* device, const bb_reservation_command* command);
+
+/* The reservation as JSON text: {generation, type ("none", "write-exclusive", "exclusive-access",
+ * and these with "-registrants" and "-all"), persistent, hosts: [{host (its UUID), key ("0x" and 16
+ * digits), holds}]}. The text is the caller's, freed by bb_string_free. Blocking. Errors:
+ * BB_NOT_SUPPORTED, BB_UNAVAILABLE, BB_TIMED_OUT, BB_BAD_STATE. Since 0.1. */
+BB_API int bb_device_get_reservation(bb_device* device, char** json);
+
 /* Blocking I/O of any length; offsets and lengths are multiples of the block size. A write is
  * durable after a later bb_device_flush(). A failed write may have happened in full, in part, or
  * not at all. Errors: BB_INVALID_ARGUMENT (range, alignment), BB_PERMISSION_DENIED (read-only),

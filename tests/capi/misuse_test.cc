@@ -62,9 +62,44 @@ TEST_F(Misuse, NullArguments) {
                "/none/psk: No such file or directory");
   EXPECT_FAILS(bb_device_get_paths(device_, nullptr), BB_INVALID_ARGUMENT,
                "bb_device_get_paths: an argument is NULL");
+  EXPECT_FAILS(bb_device_get_reservation(device_, nullptr), BB_INVALID_ARGUMENT,
+               "bb_device_get_reservation: an argument is NULL");
   EXPECT_FAILS(bb_device_get_info(device_, nullptr), BB_INVALID_ARGUMENT,
                "bb_device_get_info: an argument is NULL");
   EXPECT_EQ(bb_device_close(nullptr), BB_OK);
+}
+
+TEST_F(Misuse, ReservationCommands) {
+  EXPECT_FAILS(bb_device_reserve(device_, nullptr), BB_INVALID_ARGUMENT,
+               "bb_device_reserve: an argument is NULL");
+  bb_reservation_command command = BB_RESERVATION_COMMAND_INIT;
+  EXPECT_FAILS(bb_device_reserve(device_, &command), BB_INVALID_ARGUMENT,
+               "bb_device_reserve: action 0: there is none of this number");
+  command.action = BB_RESERVATION_ACQUIRE;
+  command.type = 7;
+  EXPECT_FAILS(bb_device_reserve(device_, &command), BB_INVALID_ARGUMENT,
+               "bb_device_reserve: type 7: it is not 1 to 6");
+  command.type = BB_RESERVATION_WRITE_EXCLUSIVE;
+  command.flags = BB_RESERVATION_PERSIST;
+  EXPECT_FAILS(bb_device_reserve(device_, &command), BB_INVALID_ARGUMENT,
+               "bb_device_reserve: flags 2: of registrations only");
+  command.action = BB_RESERVATION_REGISTER;
+  EXPECT_FAILS(bb_device_reserve(device_, &command), BB_INVALID_ARGUMENT,
+               "bb_device_reserve: type 1: it takes none");
+  command.type = 0;
+  command.flags = BB_RESERVATION_PERSIST | BB_RESERVATION_FORGET;
+  EXPECT_FAILS(bb_device_reserve(device_, &command), BB_INVALID_ARGUMENT,
+               "bb_device_reserve: flags 6: to persist and to forget exclude each other");
+  command.flags = 8;
+  EXPECT_FAILS(bb_device_reserve(device_, &command), BB_INVALID_ARGUMENT,
+               "bb_device_reserve: flags 8: some are not known");
+  command.flags = 0;
+  EXPECT_FAILS(bb_device_reserve(device_, &command), BB_NOT_SUPPORTED,
+               "mem:1M: only nvme-tcp devices can be reserved");
+  char* json = nullptr;
+  EXPECT_FAILS(bb_device_get_reservation(device_, &json), BB_NOT_SUPPORTED,
+               "mem:1M: only nvme-tcp devices can be reserved");
+  EXPECT_EQ(json, nullptr);
 }
 
 TEST_F(Misuse, StatisticsOfNothing) {

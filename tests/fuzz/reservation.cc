@@ -59,6 +59,15 @@ ReservationOutcome carry_out(const ReservationState& state, fuzz::Input& input) 
   }
 }
 
+// What a target may send to a host that asks for a report.
+void read_report(ConstBytes data) {
+  if (data.size() < kReportExtendedHeaderBytes) return;
+  auto report = decode_report(data);
+  size_t wanted = report_bytes(data);
+  BB_CHECK(!report.ok() || wanted == 64 + 64 * report->hosts.size(), "a report's length");
+  BB_CHECK(!report.ok() || wanted <= data.size(), "a report beyond its end");
+}
+
 void run_commands(fuzz::Input input) {
   ReservationRecord record{.nspace = kNamespace, .sequence = 1, .state = {}};
   while (!input.empty()) {
@@ -72,7 +81,8 @@ void run_commands(fuzz::Input input) {
     record.state = std::move(outcome.next);
     ++record.sequence;
     size_t entries = record.state.registrants.size();
-    BB_CHECK(encode_report(record.state, true).size() == 64 + 64 * entries, "a report's length");
+    auto report = decode_report(encode_report(record.state, true));
+    BB_CHECK(report.ok() && report->hosts.size() == entries, "a host reads another report");
     BB_CHECK(encode_report(record.state, false).size() == 24 + 24 * entries, "a report's length");
   }
   check_record(record);
@@ -130,6 +140,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace bb;
   if (size == 0) return 0;
   ConstBytes rest{reinterpret_cast<const std::byte*>(data + 1), size - 1};
+  read_report(rest);
   if ((data[0] & 1) == 0) {
     run_commands(fuzz::Input(rest));
   } else {

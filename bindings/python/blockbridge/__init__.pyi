@@ -96,6 +96,15 @@ class Device(_DoesIo, _Closes):
     def __init__(self, runtime: Runtime, uri: str) -> None: ...
     @property
     def paths(self) -> list[dict[str, Any]]: ...
+    def reserve(self, action: Literal["register", "unregister", "replace", "acquire", "preempt",
+                                      "preempt-and-abort", "release", "clear"],
+                key: int = 0, other_key: int = 0,
+                type: Literal["none", "write-exclusive", "exclusive-access",
+                              "write-exclusive-registrants", "exclusive-access-registrants",
+                              "write-exclusive-all", "exclusive-access-all"] = "none",
+                ignore_key: bool = False, persist: bool | None = None) -> None: ...
+    @property
+    def reservation(self) -> dict[str, Any]: ...
 
 class Array(_DoesIo, _Closes):
     @classmethod

@@ -6,6 +6,13 @@ import json
 from . import _core
 from ._errors import error_from
 
+# In the order of bb_reservation_action (from 1) and bb_reservation_type (from 0).
+_RESERVATION_ACTIONS = ("register", "unregister", "replace", "acquire", "preempt",
+                        "preempt-and-abort", "release", "clear")  # fmt: skip
+_RESERVATION_TYPES = ("none", "write-exclusive", "exclusive-access", "write-exclusive-registrants",
+                      "exclusive-access-registrants", "write-exclusive-all",
+                      "exclusive-access-all")  # fmt: skip
+
 log_level_set = _core.log_level_set
 
 
@@ -206,6 +213,29 @@ class Device(_DoesIo, _Closes):
         """The ways to an nvme-tcp device, a list of dicts: address, state, access, in_flight,
         latency_ns, connects, failures, detail."""
         return json.loads(self._io().paths_json())
+
+    def reserve(self, action, key=0, other_key=0, type="none", ignore_key=False, persist=None):
+        """Carries out one reservation command of an nvme-tcp device, for the host of its URI.
+
+        action: "register" (other_key: the new one), "unregister", "replace", "acquire", "preempt",
+        "preempt-and-abort" (other_key: whose registration ends), "release" or "clear". type: what
+        is acquired, preempted or released, as `reservation` names it. ignore_key and persist (True,
+        False: through loss of power, None: as it is) are of the first three.
+        """
+        flags = (1 if ignore_key else 0) | {None: 0, True: 2, False: 4}[persist]
+        if action not in _RESERVATION_ACTIONS or type not in _RESERVATION_TYPES:
+            raise ValueError(f"no reservation action {action!r} of type {type!r}")
+        self._io().reserve(1 + _RESERVATION_ACTIONS.index(action),
+                           _RESERVATION_TYPES.index(type), flags, key, other_key)  # fmt: skip
+
+    @property
+    def reservation(self):
+        """Who may access an nvme-tcp device: a dict of generation, type, persistent and hosts, a
+        list of dicts of host (its UUID), key (an int) and holds."""
+        report = json.loads(self._io().reservation_json())
+        for host in report["hosts"]:
+            host["key"] = int(host["key"], 16)
+        return report
 
     def export(self, kind, listen, name="", allowed_hosts=(), **more):
         """Offers the device on the network; see Export."""

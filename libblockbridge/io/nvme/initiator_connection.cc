@@ -84,7 +84,7 @@ Task<Status> InitiatorConnection::run(SyncCommand* command, uint64_t deadline_ns
   if (!limited) co_await command->ended.wait();
   bool ended = !limited || co_await command->ended.wait_until(deadline_ns);
   if (!ended) {
-    break_off(error(Code::k_timed_out, "{}: no answer to admin command 0x{:02x}", stream_->peer(),
+    break_off(error(Code::k_timed_out, "{}: no answer to command 0x{:02x}", stream_->peer(),
                     command->sqe.opcode));
     co_await command->ended.wait();
   }

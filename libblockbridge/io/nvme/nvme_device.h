@@ -8,6 +8,7 @@
 
 #include "io/device.h"
 #include "io/device_paths.h"
+#include "io/device_reservations.h"
 #include "io/nvme/discover.h"
 #include "io/nvme/nvme_options.h"
 #include "io/nvme/nvme_path.h"
@@ -35,7 +36,10 @@ struct NvmeStats {
 // a write without an answer waits until the lost association can no longer execute it. When all
 // paths are lost, everything in flight fails with UNAVAILABLE (or, with wait=, waits so long), and
 // the device comes back with a raised incarnation.
-class NvmeDevice final : public Device, public DevicePaths, private NvmePath::Owner {
+class NvmeDevice final : public Device,
+                         public DevicePaths,
+                         public DeviceReservations,
+                         private NvmePath::Owner {
  public:
   NvmeDevice(Context context, NvmeOptions options, std::string uri);
   ~NvmeDevice() override;
@@ -49,6 +53,11 @@ class NvmeDevice final : public Device, public DevicePaths, private NvmePath::Ow
   size_t unsettled() const { return unsettled_.size() + held_; }
   std::vector<PathInfo> paths() const override;
   std::vector<EventCount> event_counts() const override;
+
+  Task<Status> reserve(RegisterCommand command) override;
+  Task<Status> reserve(AcquireCommand command) override;
+  Task<Status> reserve(ReleaseCommand command) override;
+  Task<Result<ReservationReport>> reservation() override;
 
  protected:
   void do_submit(IoRequest& request) override;
@@ -101,6 +110,10 @@ class NvmeDevice final : public Device, public DevicePaths, private NvmePath::Ow
   void on_tick();
   void check_deadline(NvmeRequest& request, uint64_t now_ns);
   Status describe(const IoRequest& request, Code code, std::string_view why) const;
+
+  // Other commands (nvme_reserve.cc).
+  Task<Status> run(std::string_view what, Sqe sqe, Bytes data, bool to_target);
+  Task<Status> run_by_a_path(SyncCommand* command);
 
   Context context_;
   NvmeOptions options_;

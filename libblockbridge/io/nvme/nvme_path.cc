@@ -210,21 +210,44 @@ void NvmePath::set_ana(AnaState state) {
   wake_.set();
 }
 
-void NvmePath::issue(NvmeRequest& request, uint64_t now_ns) {
-  auto& queues = association_->queues();
+size_t NvmePath::take_queue() {
+  size_t count = association_->queues().size();
   uint32_t depth = association_->queue_depth();
-  for (size_t step = 0; step < queues.size(); ++step) {
-    next_queue_ = (next_queue_ + 1) % queues.size();
+  for (size_t step = 0; step < count; ++step) {
+    next_queue_ = (next_queue_ + 1) % count;
     if (queue_in_flight_[next_queue_] < depth) break;
   }
   BB_CHECK(queue_in_flight_[next_queue_] < depth, "{}: no room", options_.address);
-  request.path = index_;
-  request.queue = static_cast<uint16_t>(next_queue_);
-  request.issued_ns = now_ns;
-  request.aborting = false;
   ++queue_in_flight_[next_queue_];
   ++load_.in_flight;
-  queues[next_queue_]->submit(request);
+  return next_queue_;
+}
+
+void NvmePath::issue(NvmeRequest& request, uint64_t now_ns) {
+  size_t queue = take_queue();
+  request.path = index_;
+  request.queue = static_cast<uint16_t>(queue);
+  request.issued_ns = now_ns;
+  request.aborting = false;
+  association_->queues()[queue]->submit(request);
+}
+
+// Among the tasks of the association, which go before it does.
+Task<Status> NvmePath::run(SyncCommand* command, uint64_t deadline_ns) {
+  Event ended(context_.loop);
+  Status status;
+  tasks_->spawn(run_on_queue(command, deadline_ns, &status, &ended));
+  co_await ended.wait();
+  co_return status;
+}
+
+Task<void> NvmePath::run_on_queue(SyncCommand* command, uint64_t deadline_ns, Status* status,
+                                  Event* ended) {
+  size_t queue = take_queue();
+  *status = co_await association_->queues()[queue]->run(command, deadline_ns);
+  --queue_in_flight_[queue];
+  --load_.in_flight;
+  ended->set();
 }
 
 void NvmePath::ended(const NvmeRequest& request, bool answered) {

@@ -70,6 +70,8 @@ class NvmePath final : private Association::Owner {
   // Takes a command, there being room. It comes back through its `done`.
   void issue(NvmeRequest& request, uint64_t now_ns);
   void ended(const NvmeRequest& request, bool answered);
+  // A command of another kind, there being room; when no answer comes in time the path is broken.
+  Task<Status> run(SyncCommand* command, uint64_t deadline_ns);
   // Asks the controller to give the command back; breaks the path off if that does not work.
   void abort(const NvmeRequest& request);
   void break_off(Status why);
@@ -85,6 +87,8 @@ class NvmePath final : private Association::Owner {
   Task<void> rest(uint64_t backoff_ns);
   Task<void> follow_events();
   Task<Status> take_event(uint32_t event);
+  size_t take_queue();
+  Task<void> run_on_queue(SyncCommand* command, uint64_t deadline_ns, Status* status, Event* ended);
   Task<void> abort_command(uint16_t queue_id, uint16_t command_id);
   uint64_t answer_by_ns() const;
   void note_limits();

@@ -7,6 +7,26 @@
 #include "base/mutant.h"
 
 namespace bb::io::nvme {
+
+std::string_view reservation_type_name(ReservationType type) {
+  switch (type) {
+    case ReservationType::kNone:
+      return "none";
+    case ReservationType::kWriteExclusive:
+      return "write-exclusive";
+    case ReservationType::kExclusiveAccess:
+      return "exclusive-access";
+    case ReservationType::kWriteExclusiveRegistrants:
+      return "write-exclusive-registrants";
+    case ReservationType::kExclusiveAccessRegistrants:
+      return "exclusive-access-registrants";
+    case ReservationType::kWriteExclusiveAll:
+      return "write-exclusive-all";
+    case ReservationType::kExclusiveAccessAll:
+      return "exclusive-access-all";
+  }
+  return "?";
+}
 namespace {
 
 ReservationOutcome refuse(NvmeStatus status) {

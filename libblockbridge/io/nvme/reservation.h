@@ -26,6 +26,8 @@ enum class ReservationType : uint8_t {
 };
 inline constexpr uint8_t kReservationTypeMax = 6;
 
+std::string_view reservation_type_name(ReservationType type);  // "write-exclusive"
+
 constexpr bool held_by_all(ReservationType type) {
   return type == ReservationType::kWriteExclusiveAll ||
          type == ReservationType::kExclusiveAccessAll;
@@ -58,6 +60,21 @@ struct ReservationState {
   void set_owner(const Uuid& host, HostTag owner);
   // Is it registered by somebody who is called otherwise?
   bool is_anothers(const Uuid& host, HostTag owner) const;
+};
+
+// What a namespace tells of its reservation.
+struct ReservationReport {
+  struct Host {
+    Uuid host;  // its identifier
+    uint64_t key = 0;
+    bool holds = false;
+    bool operator==(const Host&) const = default;
+  };
+  uint32_t generation = 0;  // counts the changes
+  ReservationType type = ReservationType::kNone;
+  bool persistent = false;  // lasts through loss of power
+  std::vector<Host> hosts;  // the registrants
+  bool operator==(const ReservationReport&) const = default;
 };
 
 // What a command does to the namespace, as the conflict table groups them (NVM command set 1.0,

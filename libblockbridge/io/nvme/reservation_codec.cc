@@ -9,7 +9,6 @@ namespace bb::io::nvme {
 namespace {
 
 constexpr uint32_t kIgnoreKey = 1u << 3;
-constexpr uint32_t kReportExtended = 1u << 0;
 
 uint8_t action_of(const Sqe& sqe) { return sqe.cdw10 & 7; }
 uint8_t type_of(const Sqe& sqe) { return static_cast<uint8_t>(sqe.cdw10 >> 8); }
@@ -100,6 +99,35 @@ std::vector<std::byte> encode_report(const ReservationState& state, bool extende
     at += entry;
   }
   return data;
+}
+
+size_t report_bytes(ConstBytes data) {
+  BB_CHECK(data.size() >= kReportExtendedHeaderBytes, "a report of {} bytes", data.size());
+  size_t count = load_le<uint16_t>(&data[5]);
+  return kReportExtendedHeaderBytes + count * kReportExtendedEntryBytes;
+}
+
+Result<ReservationReport> decode_report(ConstBytes data) {
+  if (report_bytes(data) > data.size()) {
+    return error(Code::k_io_error, "a reservation report of {} bytes ends after {}",
+                 report_bytes(data), data.size());
+  }
+  auto type = static_cast<uint8_t>(data[4]);
+  if (type > kReservationTypeMax) {
+    return error(Code::k_io_error, "a reservation report of type {}, and {} is the last", type,
+                 kReservationTypeMax);
+  }
+  ReservationReport report{.generation = load_le<uint32_t>(data.data()),
+                           .type = static_cast<ReservationType>(type),
+                           .persistent = (data[9] & std::byte{1}) != std::byte{}};
+  size_t end = report_bytes(data);
+  for (size_t at = kReportExtendedHeaderBytes; at < end; at += kReportExtendedEntryBytes) {
+    ReservationReport::Host& one = report.hosts.emplace_back();
+    one.holds = (data[at + 2] & std::byte{1}) != std::byte{};
+    one.key = load_le<uint64_t>(&data[at + 8]);
+    std::memcpy(one.host.bytes.data(), &data[at + 16], one.host.bytes.size());
+  }
+  return report;
 }
 
 std::vector<std::byte> encode_reservation_log(const ReservationLogPage& page) {

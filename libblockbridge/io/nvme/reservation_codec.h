@@ -25,6 +25,7 @@ uint32_t encode(const RegisterCommand& command, Bytes data);
 uint32_t encode(const AcquireCommand& command, Bytes data);
 uint32_t encode(const ReleaseCommand& command, Bytes data);
 
+inline constexpr uint32_t kReportExtended = 1u << 0;  // EDS, in CDW11
 struct ReportCommand {
   uint64_t length_bytes = 0;
   bool extended = false;  // EDS: with identifiers of 128 bits
@@ -39,6 +40,11 @@ inline constexpr size_t kReportExtendedEntryBytes = 64;
 // The Reservation Status data structure, whole. The short one has room for the first 8 bytes of a
 // host's identifier only, which is why a controller with long identifiers refuses to send it.
 std::vector<std::byte> encode_report(const ReservationState& state, bool extended);
+
+// The extended structure as a host reads it: `data` has at least the header. How long the whole of
+// it is, and what it says; IO_ERROR when a field is not what it may be, or the data ends before.
+size_t report_bytes(ConstBytes data);
+Result<ReservationReport> decode_report(ConstBytes data);
 
 // The Reservation Notification log page (80h).
 inline constexpr size_t kReservationLogBytes = 64;

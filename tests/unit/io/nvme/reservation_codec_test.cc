@@ -92,5 +92,33 @@ TEST(ReservationCodec, LogPage) {
   EXPECT_EQ(reservation_capabilities(false), 0xfe);
 }
 
+// What a controller tells is what a host reads; what ends early or names no type is refused.
+TEST(ReservationCodec, ReportThereAndBack) {
+  ReservationState state{
+      .generation = 9, .persistent = true, .type = ReservationType::kExclusiveAccess};
+  for (uint8_t i = 1; i <= 3; ++i) {
+    Registrant& one = state.registrants.emplace_back();
+    one.host.bytes[15] = std::byte{i};
+    one.key = 0x1000u + i;
+  }
+  state.holder = state.registrants[1].host;
+  std::vector<std::byte> data = encode_report(state, true);
+  EXPECT_EQ(report_bytes(data), data.size());
+  auto report = decode_report(data);
+  ASSERT_TRUE(report.ok()) << report.status().to_string();
+  EXPECT_EQ(report->generation, 9u);
+  EXPECT_TRUE(report->persistent);
+  EXPECT_EQ(report->type, ReservationType::kExclusiveAccess);
+  ASSERT_EQ(report->hosts.size(), 3u);
+  for (size_t i = 0; i < 3; ++i) {
+    EXPECT_EQ(report->hosts[i].host, state.registrants[i].host);
+    EXPECT_EQ(report->hosts[i].key, state.registrants[i].key);
+    EXPECT_EQ(report->hosts[i].holds, i == 1);
+  }
+  EXPECT_EQ(decode_report(ConstBytes(data).first(data.size() - 1)).code(), Code::k_io_error);
+  data[4] = std::byte{7};
+  EXPECT_EQ(decode_report(data).code(), Code::k_io_error);
+}
+
 }  // namespace
 }  // namespace bb::io::nvme
