@@ -47,7 +47,12 @@ class FileDevice final : public Device {
         gate_(reactor) {
     info_ = std::move(info);
   }
-  ~FileDevice() override { reactor_.close(fd_); }
+  // The lock ends here and not with the last reference to the file, of which a thread of the kernel
+  // that did a flush may have one for a moment longer.
+  ~FileDevice() override {
+    flock(fd_, LOCK_UN);
+    reactor_.close(fd_);
+  }
 
   Task<Status> close() override {
     set_state(DeviceState::kClosed);

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <filesystem>
 #include <thread>
 
 #include "base/units.h"
@@ -96,6 +97,30 @@ TEST_F(FileDeviceTest, LocksOutASecondOpener) {
   auto again = open("file:" + path);
   EXPECT_TRUE(again.ok()) << again.status().to_string();
   EXPECT_TRUE(world_.run((*again)->close()).ok());
+}
+
+int descriptor_of(const std::string& path) {
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
+    std::error_code gone;
+    if (std::filesystem::read_symlink(entry.path(), gone) == path)
+      return std::stoi(entry.path().filename());
+  }
+  return -1;
+}
+
+// A thread of the kernel that did a flush for us may have the file for a moment longer than we.
+TEST_F(FileDeviceTest, UnlocksWhoeverStillHasTheFile) {
+  std::string path = make("again", 1 << 20);
+  auto first = open("file:" + path);
+  ASSERT_TRUE(first.ok());
+  int other = dup(descriptor_of(path));
+  ASSERT_GE(other, 0);
+  EXPECT_TRUE(world_.run((*first)->close()).ok());
+  first->reset();
+  auto again = open("file:" + path);
+  EXPECT_TRUE(again.ok()) << again.status().to_string();
+  if (again.ok()) EXPECT_TRUE(world_.run((*again)->close()).ok());
+  ::close(other);
 }
 
 TEST_F(FileDeviceTest, AFileThatShrinksIsAnErrorNotZeroes) {
