@@ -49,9 +49,9 @@ class LoopParts {
       refusing_.spawn(refuse(std::move(one.stream)));
       return;
     }
-    post_there(home, [part = &at(one.home), handover = std::move(one)]() mutable {
-      part->adopt(std::move(handover));
-    });
+    Part* part = &at(one.home);
+    post_there(home,
+               [part, handover = std::move(one)]() mutable { part->adopt(std::move(handover)); });
   }
 
   // One loop after the other.
