@@ -20,6 +20,9 @@ class Loop;
 
 enum class IoOp : uint8_t { kRead, kWrite, kFlush, kDiscard, kWriteZeroes };
 std::string_view io_op_name(IoOp op);
+constexpr bool changes_data(IoOp op) {
+  return op == IoOp::kWrite || op == IoOp::kWriteZeroes || op == IoOp::kDiscard;
+}
 
 // One I/O. A leaf: it lives in whoever waits for it, from submit() until `done` is called, and the
 // memory its iovecs name lives as long. `done` runs exactly once, on the device's loop, possibly

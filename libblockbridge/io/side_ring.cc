@@ -1,10 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "io/side_ring.h"
 
+#include <sys/syscall.h>
+#include <unistd.h>
+
 #include <cerrno>
 #include <cstring>
 
 namespace bb::io {
+namespace {
+
+// Not io_uring_queue_init: newer libraries leave out the array that says which entry is next.
+int set_up(uint32_t entries, uint32_t flags, io_uring* ring) {
+  io_uring_params params{};
+  params.flags = flags;
+  auto fd = static_cast<int>(::syscall(__NR_io_uring_setup, entries, &params));
+  if (fd < 0) return -errno;
+  int rc = io_uring_queue_mmap(fd, &params, ring);
+  if (rc < 0) ::close(fd);
+  return rc;
+}
+
+}  // namespace
 
 SideRing::SideRing(Reactor& reactor) : reactor_(reactor) {
   submission_.ring = this;
@@ -20,9 +37,8 @@ SideRing::SideRing(Reactor& reactor) : reactor_(reactor) {
 Result<std::unique_ptr<SideRing>> SideRing::create(Reactor& reactor, uint32_t entries,
                                                    bool wide_completions) {
   std::unique_ptr<SideRing> side(new SideRing(reactor));
-  io_uring_params params{};
-  params.flags = IORING_SETUP_SQE128 | (wide_completions ? IORING_SETUP_CQE32 : 0u);
-  int rc = io_uring_queue_init_params(entries, &side->ring_, &params);
+  uint32_t flags = IORING_SETUP_SQE128 | (wide_completions ? IORING_SETUP_CQE32 : 0u);
+  int rc = set_up(entries, flags, &side->ring_);
   if (rc < 0) {
     return error(Code::k_not_supported,
                  "io_uring with 128-byte entries cannot be set up: {} (errno {}); needs Linux 5.19 "
@@ -31,21 +47,25 @@ Result<std::unique_ptr<SideRing>> SideRing::create(Reactor& reactor, uint32_t en
   }
   side->made_ = true;
   side->entries_ = entries;
+  for (uint32_t entry = entries; entry-- > 0;) side->free_.push_back(entry);
   return side;
 }
 
 SideRing::~SideRing() {
-  BB_CHECK(in_flight_ == 0, "a side ring was destroyed with {} commands in flight", in_flight_);
+  BB_CHECK(idle(), "a side ring was destroyed with {} commands in flight", entries_ - free_.size());
   if (made_) io_uring_queue_exit(&ring_);
 }
 
 io_uring_sqe* SideRing::prepare(Op& op) {
-  BB_CHECK(in_flight_ < entries_, "a side ring of {} entries is full", entries_);
-  io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
-  BB_CHECK(sqe != nullptr, "a side ring of {} entries has none left", entries_);
+  BB_CHECK(!free_.empty(), "a side ring of {} entries is full", entries_);
+  op.entry = free_.back();
+  free_.pop_back();
+  // In place of io_uring_get_sqe, which newer libraries let write to the entry of that place.
+  BB_CHECK(io_uring_sq_space_left(&ring_) > 0, "a side ring of {} entries has no place", entries_);
+  ring_.sq.array[ring_.sq.sqe_tail++ & ring_.sq.ring_mask] = op.entry;
+  io_uring_sqe* sqe = &ring_.sq.sqes[size_t{2} * op.entry];
   std::memset(static_cast<void*>(sqe), 0, 2 * sizeof *sqe);
   io_uring_sqe_set_data(sqe, &op);
-  ++in_flight_;
   if (!submission_posted_) {
     submission_posted_ = true;
     reactor_.post(submission_);
@@ -68,7 +88,7 @@ void SideRing::submit() {
 // Only a poll that has ended reaps, and one is begun only while something is in flight: a ring at
 // rest has no poll, costs nothing, and its end has nothing to cancel.
 void SideRing::listen() {
-  if (listening_ || in_flight_ == 0) return;
+  if (listening_ || idle()) return;
   listening_ = true;
   reactor_.readable(poll_, ring_.ring_fd);
 }
@@ -79,7 +99,7 @@ void SideRing::reap() {
     auto* op = static_cast<Op*>(io_uring_cqe_get_data(cqe));
     int32_t result = cqe->res;
     io_uring_cqe_seen(&ring_, cqe);
-    --in_flight_;
+    free_.push_back(op->entry);
     op->complete(op, result);
   }
   listen();

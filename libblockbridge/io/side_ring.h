@@ -4,6 +4,7 @@
 #include <liburing.h>
 
 #include <memory>
+#include <vector>
 
 #include "io/reactor.h"
 
@@ -13,11 +14,19 @@ namespace bb::io {
 // (128-byte entries, 32-byte completions) and ublk's control commands. The reactor hears of its
 // completions by polling the ring's descriptor, which costs it one operation a batch
 // (docs/decisions/012). Belongs to the reactor's thread.
+//
+// An entry is its command's until the command ends. Linux 6.10 to 6.13 read it again when a command
+// has to wait in a thread of the kernel (as all do while a controller is reset), long after the
+// place in the queue is free: an entry used anew would make that command another one.
 class SideRing {
  public:
   struct Op {
     // Must not end the ring: what might is posted to the loop.
     void (*complete)(Op* op, int32_t result) = nullptr;
+
+   private:
+    friend class SideRing;
+    uint32_t entry = 0;
   };
 
   // NOT_SUPPORTED when the kernel refuses; the text says what would help.
@@ -34,6 +43,7 @@ class SideRing {
 
  private:
   explicit SideRing(Reactor& reactor);
+  bool idle() const { return free_.size() == entries_; }
   void submit();
   void listen();
   void reap();
@@ -49,7 +59,7 @@ class SideRing {
   io_uring ring_{};
   bool made_ = false;
   uint32_t entries_ = 0;
-  uint32_t in_flight_ = 0;
+  std::vector<uint32_t> free_;  // entries of no command
   bool submission_posted_ = false;
   bool listening_ = false;
   Submission submission_;

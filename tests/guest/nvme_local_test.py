@@ -162,7 +162,9 @@ mount -t ext4 /dev/nvme{self.large} /mnt; cmp /mnt/file /run/file; umount /mnt
 """, 120)  # fmt: skip
 
     def resets(self, seconds):
-        self.sh(f"start_daemon bb-serve --device nvme:/dev/ng{self.small} --ublk 0")
+        """As many entries as fio has requests: one used too early would be read (decision 012)."""
+        uri = f"nvme:/dev/ng{self.small}?queue_depth=16"
+        self.sh(f"start_daemon bb-serve --device '{uri}' --ublk 0")
         self.guest.run("(for n in 1 2 3; do sleep 0.7; nvme reset /dev/nvme0; done) "
                        ">/run/reset.log 2>&1 </dev/null &")  # fmt: skip
         steps.fio_verify(self.guest, "/dev/ublkb0", 8, seconds)

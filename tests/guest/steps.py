@@ -137,7 +137,8 @@ rm /tmp/load
 
 
 def fio_verify(guest, disk, size_mib, seconds, extra=""):
-    output = guest.run(fio_command(disk, size_mib, seconds, extra), seconds + 90)
+    code, output = guest.call(fio_command(disk, size_mib, seconds, extra), seconds + 90)
+    assert code == 0, f"fio, exit code {code}: {fio_said(output)}\n{logs(guest)}"
     job = json.loads(output[output.index("{") :])["jobs"][0]
     assert job["error"] == 0, fio_said(output)
     assert job["read"]["total_ios"] > 0 and job["write"]["total_ios"] > 0, fio_said(output)
@@ -150,6 +151,11 @@ def fio_said(output):
     return said[:3000] + "".join(
         line.strip() + " " for line in report.splitlines() if '"error"' in line or "_ios" in line
     )
+
+
+def logs(guest):
+    """What our server and the kernel said last, for the text of a failure."""
+    return guest.call("tail -n 5 /run/serve.err 2>/dev/null; dmesg | tail -15")[1]
 
 
 def fio_command(disk, size_mib, seconds, extra=""):

@@ -5,7 +5,6 @@
 
 #include <cerrno>
 #include <cstddef>
-#include <cstdlib>
 #include <cstring>
 #include <optional>
 
@@ -23,6 +22,7 @@ static_assert(offsetof(PassthroughCommand, cdw10) == offsetof(nvme_uring_cmd, cd
 static_assert(offsetof(PassthroughCommand, timeout_ms) == offsetof(nvme_uring_cmd, timeout_ms));
 
 constexpr uint64_t kPageBytes = 4096;
+constexpr size_t kRangeStride = 64;  // no range crosses a page
 constexpr size_t kZeroesBytes = 128 * KiB;
 constexpr uint32_t kRetriesMax = 8;
 
@@ -38,7 +38,11 @@ LocalDevice::LocalDevice(Context context, LocalOptions options, OpenedNamespace 
       opened_(std::move(opened)),
       ring_(std::move(ring)),
       slots_(options_.queue_depth),
+      low_(LowMemory::of_process()),
+      ranges_(low_, kRangeStride * options_.queue_depth),
+      zeroes_(low_, kZeroesBytes),
       gate_(context.loop) {
+  BB_CHECK(ranges_.data() != nullptr && zeroes_.data() != nullptr, "no memory for {}", uri);
   const NamespaceInfo& space = opened_.info;
   info_.uri = std::move(uri);
   info_.size_bytes = space.block_count * space.block_bytes;
@@ -48,8 +52,10 @@ LocalDevice::LocalDevice(Context context, LocalOptions options, OpenedNamespace 
   info_.read_only = options_.read_only || space.read_only;
   info_.volatile_cache = opened_.volatile_cache;
   info_.discard = opened_.target.discard_max_bytes > 0;
-  for (Slot& slot : slots_) {
+  for (size_t i = 0; i < slots_.size(); ++i) {
+    Slot& slot = slots_[i];
     slot.device = this;
+    slot.range = {ranges_.data() + i * kRangeStride, kDsmRangeBytes};
     slot.complete = [](SideRing::Op* op, int32_t result) {
       auto* self = static_cast<Slot*>(op);
       self->device->on_done(*self, result);
@@ -88,28 +94,30 @@ void LocalDevice::start(IoRequest& request) {
   slot.done_bytes = 0;
   slot.retries = 0;
   slot.deadline_ns = context_.loop.now_ns() + options_.io_timeout_ns;
-  if (moves_data(request.op) && too_scattered(request)) {
-    slot.bounce = static_cast<std::byte*>(
-        std::aligned_alloc(kPageBytes, round_up(request.length_bytes, kPageBytes)));
-    if (slot.bounce == nullptr) {
+  if (moves_data(request.op) && needs_bounce(request)) {
+    slot.bounce = DistinctMemory(low_, request.length_bytes);
+    if (slot.bounce.data() == nullptr) {
       return finish(slot, error(Code::k_no_space, "{}: no memory for {} bytes", info_.uri,
                                 request.length_bytes));
     }
     if (request.op == IoOp::kWrite) {
-      iov_gather(request.iov, request.iov_count, 0, {slot.bounce, request.length_bytes});
+      iov_gather(request.iov, request.iov_count, 0, slot.bounce.first(request.length_bytes));
     }
   }
   issue(slot);
 }
 
 // The kernel maps the caller's pages for the drive, or copies them, page for page.
-bool LocalDevice::too_scattered(const IoRequest& request) const {
+bool LocalDevice::needs_bounce(const IoRequest& request) const {
   uint64_t pages = 0;
   for (uint32_t i = 0; i < request.iov_count; ++i) {
     auto begin = reinterpret_cast<uintptr_t>(request.iov[i].iov_base);
     pages += (begin + request.iov[i].iov_len + kPageBytes - 1) / kPageBytes - begin / kPageBytes;
   }
-  return pages > opened_.target.segments_max;
+  if (pages > opened_.target.segments_max) return true;
+  return request.iov_count == 1
+             ? low_.confuses(request.iov->iov_base, request.length_bytes)
+             : low_.confuses_list(request.iov, request.iov_count * sizeof(iovec));
 }
 
 LocalRequest LocalDevice::rest_of(const Slot& slot) const {
@@ -138,8 +146,8 @@ void LocalDevice::issue(Slot& slot) {
     case LocalData::kNone:
       break;
     case LocalData::kRequest:
-      if (slot.bounce != nullptr) {
-        point_to(slot.bounce, request.length_bytes);
+      if (slot.bounce.data() != nullptr) {
+        point_to(slot.bounce.data(), request.length_bytes);
       } else if (request.iov_count == 1) {
         point_to(request.iov->iov_base, request.length_bytes);
       } else {
@@ -148,12 +156,11 @@ void LocalDevice::issue(Slot& slot) {
       }
       break;
     case LocalData::kZeroes:
-      if (zeroes_.size() == 0) zeroes_ = AlignedBuffer(kZeroesBytes);
       point_to(zeroes_.data(), slot.step.step_bytes);
       break;
     case LocalData::kRange:
       encode_range(slot.range, opened_.target, rest, slot.step.step_bytes);
-      point_to(slot.range, sizeof slot.range);
+      point_to(slot.range.data(), slot.range.size());
       break;
   }
   io_uring_sqe* sqe = ring_->prepare(slot);
@@ -163,10 +170,9 @@ void LocalDevice::issue(Slot& slot) {
   std::memcpy(SideRing::command_of(sqe), &command, sizeof command);
 }
 
-// -EINTR: the kernel cut the command off, because of a reset or of its time.
 void LocalDevice::on_done(Slot& slot, int32_t result) {
-  bool cut_off = result == -EINTR || result == -EAGAIN;
-  if (cut_off && slot.retries < kRetriesMax && context_.loop.now_ns() < slot.deadline_ns) {
+  bool again = was_cut_off(result, changes_data(slot.request->op));
+  if (again && slot.retries < kRetriesMax && context_.loop.now_ns() < slot.deadline_ns) {
     ++slot.retries;
     ++stats_.retries;
     return issue(slot);
@@ -208,12 +214,11 @@ Status LocalDevice::outcome_of(const Slot& slot, int32_t result) const {
 
 void LocalDevice::finish(Slot& slot, Status status) {
   IoRequest& request = *slot.request;
-  if (slot.bounce != nullptr) {
+  if (slot.bounce.data() != nullptr) {
     if (status.ok() && request.op == IoOp::kRead) {
-      iov_scatter(request.iov, request.iov_count, 0, {slot.bounce, request.length_bytes});
+      iov_scatter(request.iov, request.iov_count, 0, slot.bounce.first(request.length_bytes));
     }
-    std::free(slot.bounce);
-    slot.bounce = nullptr;
+    slot.bounce = {};
   }
   slot.request = nullptr;
   free_.push_back(&slot);

@@ -6,9 +6,9 @@
 #include <vector>
 
 #include "base/uri.h"
-#include "io/buffer.h"
 #include "io/context.h"
 #include "io/device.h"
+#include "io/nvme/cut_address.h"
 #include "io/nvme/local_open.h"
 #include "io/side_ring.h"
 #include "io/sync.h"
@@ -48,15 +48,13 @@ class LocalDevice final : public Device {
     uint64_t done_bytes = 0;
     uint64_t deadline_ns = 0;
     uint32_t retries = 0;
-    std::byte* bounce = nullptr;  // one piece of memory, where the caller's has too many
-    iovec single{};
-    std::byte range[kDsmRangeBytes];
+    DistinctMemory bounce;  // one piece of memory, where the caller's cannot be named
+    Bytes range;            // for a discard
   };
 
-  void park(IoRequest& request);
   void start(IoRequest& request);
   LocalRequest rest_of(const Slot& slot) const;
-  bool too_scattered(const IoRequest& request) const;
+  bool needs_bounce(const IoRequest& request) const;
   void issue(Slot& slot);
   void on_done(Slot& slot, int32_t result);
   Status outcome_of(const Slot& slot, int32_t result) const;
@@ -71,7 +69,9 @@ class LocalDevice final : public Device {
   std::vector<Slot*> free_;
   // Requests that wait for a slot.
   boost::intrusive::list<IoRequest, boost::intrusive::constant_time_size<false>> parked_;
-  AlignedBuffer zeroes_;  // for drives without Write Zeroes
+  LowMemory low_;
+  DistinctMemory ranges_;
+  DistinctMemory zeroes_;  // for drives without Write Zeroes
   Gate gate_;
   LocalStats stats_;
 };

@@ -19,10 +19,6 @@ struct NamespaceShape {
   const std::vector<std::byte>* zeroes;  // for that
 };
 
-constexpr bool changes_data(IoOp op) {
-  return op == IoOp::kWrite || op == IoOp::kWriteZeroes || op == IoOp::kDiscard;
-}
-
 // One request of a user on its way to the target: as one command, or (write zeroes, discard) as
 // several one after the other.
 struct NvmeRequest : HostCommand {

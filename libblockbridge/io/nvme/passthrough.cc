@@ -2,9 +2,11 @@
 #include "io/nvme/passthrough.h"
 
 #include <algorithm>
+#include <cerrno>
 
 #include "base/check.h"
 #include "io/nvme/command.h"
+#include "io/nvme/retry_rule.h"
 
 namespace bb::io::nvme {
 namespace {
@@ -84,6 +86,12 @@ LocalStep next_step(const LocalNamespace& target, const LocalRequest& request,
   command.cdw11 = static_cast<uint32_t>(first >> 32);
   command.cdw12 = static_cast<uint32_t>(blocks - 1) | flags;
   return step;
+}
+
+bool was_cut_off(int32_t result, bool changes_data) {
+  if (result <= 0) return result == -EINTR || result == -EAGAIN || result == -EFAULT;
+  Verdict verdict = judge({.status = static_cast<NvmeStatus>(result)}, changes_data);
+  return verdict == Verdict::kAgain || verdict == Verdict::kElsewhere;
 }
 
 void encode_range(Bytes into, const LocalNamespace& target, const LocalRequest& request,

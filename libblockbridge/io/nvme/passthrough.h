@@ -81,6 +81,11 @@ struct LocalStep {
 LocalStep next_step(const LocalNamespace& target, const LocalRequest& request,
                     uint64_t zeroes_bytes);
 
+// Whether a command did nothing because its controller was reset, and goes again. `result` is an
+// errno of the kernel (negative; -EINTR: it gave the command up; -EFAULT: see cut_address.h) or the
+// status that the drive gave: its queue was deleted, or its path is at fault.
+bool was_cut_off(int32_t result, bool changes_data);
+
 // One range of Dataset Management, 16 bytes.
 void encode_range(Bytes into, const LocalNamespace& target, const LocalRequest& request,
                   uint64_t step_bytes);

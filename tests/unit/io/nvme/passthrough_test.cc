@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cerrno>
+
 #include "io/nvme/command.h"
 #include "io/nvme/health.h"
 #include "io/nvme/local_open.h"
@@ -143,6 +145,21 @@ TEST(LocalOptions, Uris) {
   }
   EXPECT_EQ(block_path_of("/dev/ng0n1"), "/dev/nvme0n1");
   EXPECT_EQ(block_path_of("/dev/sda"), "");
+}
+
+TEST(Passthrough, WhatAResetCutOffGoesAgain) {
+  auto answer = [](NvmeStatus status) { return static_cast<int32_t>(status); };
+  for (bool changes_data : {false, true}) {
+    for (int32_t result : {-EINTR, -EAGAIN, -EFAULT, answer(NvmeStatus::kAbortedQueueDeleted),
+                           answer(NvmeStatus::kHostPathError)}) {
+      EXPECT_TRUE(was_cut_off(result, changes_data)) << result;
+    }
+    for (int32_t result : {0, -EIO, -ENODEV, answer(NvmeStatus::kWriteFault),
+                           answer(NvmeStatus::kAbortRequested), answer(NvmeStatus::kLbaOutOfRange),
+                           answer(final_status(NvmeStatus::kAbortedQueueDeleted))}) {
+      EXPECT_FALSE(was_cut_off(result, changes_data)) << result;
+    }
+  }
 }
 
 TEST(Health, Decode) {
