@@ -15,13 +15,13 @@ namespace bb::program {
 // device.
 class UblkExports {
  public:
+  using Numbers = std::vector<std::optional<uint32_t>>;
   struct Attached {
     std::string path;
     bool recovered;
   };
 
   explicit UblkExports(Loops& loops) : loops_(loops) {}
-  using Numbers = std::vector<std::optional<uint32_t>>;
   // "any", or the N of /dev/ublkbN, one for each device; a single "any" is for all.
   static Result<Numbers> parse(const std::vector<std::string>& texts, size_t device_count);
 

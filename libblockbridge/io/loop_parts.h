@@ -44,14 +44,14 @@ class LoopParts {
   // A connection goes to its home, or is closed if it cannot move.
   template <typename Handover>
   void hand_over(Handover one) {
-    Runtime& home = *parts_[one.home - 1].runtime;
-    if (!one.stream->move_to(home.reactor())) {
+    There& home = parts_[one.home - 1];
+    if (!one.stream->move_to(home.runtime->reactor())) {
       refusing_.spawn(refuse(std::move(one.stream)));
       return;
     }
-    Part* part = &at(one.home);
-    post_there(home,
-               [part, handover = std::move(one)]() mutable { part->adopt(std::move(handover)); });
+    post_there(*home.runtime, [part = home.part.get(), handover = std::move(one)]() mutable {
+      part->adopt(std::move(handover));
+    });
   }
 
   // One loop after the other.

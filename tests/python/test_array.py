@@ -5,12 +5,6 @@ import pytest
 import blockbridge as bb
 
 
-@pytest.fixture
-def runtime():
-    with bb.Runtime() as runtime:
-        yield runtime
-
-
 def open_files(runtime, directory, count, size="64M"):
     return [runtime.open(f"file:{directory}/{i}.img?create=1&size={size}") for i in range(count)]
 

@@ -41,12 +41,6 @@ class Full(Memory):
         self.calls.append(("zeroes", offset, length))
 
 
-@pytest.fixture
-def runtime():
-    with bb.Runtime() as runtime:
-        yield runtime
-
-
 def test_reads_and_writes_go_to_the_object(runtime):
     memory = Memory()
     with runtime.create(memory, SIZE, name="memory") as device:

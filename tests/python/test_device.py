@@ -10,12 +10,6 @@ import blockbridge as bb
 
 
 @pytest.fixture
-def runtime():
-    with bb.Runtime() as runtime:
-        yield runtime
-
-
-@pytest.fixture
 def device(runtime):
     with runtime.open("mem:16M") as device:
         yield device

@@ -13,12 +13,6 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
 from certificates import make_certificates  # noqa: E402
 
 
-@pytest.fixture
-def runtime():
-    with bb.Runtime() as runtime:
-        yield runtime
-
-
 def test_nvme_tcp_from_one_runtime_to_another(runtime):
     with bb.Runtime() as other, runtime.open("mem:16M") as device:
         device.write(4096, b"n" * 8192)

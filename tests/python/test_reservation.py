@@ -8,12 +8,6 @@ SECOND = "22222222-2222-4222-8222-222222222222"
 
 
 @pytest.fixture
-def runtime():
-    with bb.Runtime() as runtime:
-        yield runtime
-
-
-@pytest.fixture
 def hosts(runtime):
     """Two hosts of one exported device."""
     with runtime.open("mem:16M") as device, device.export("nvme-tcp", "127.0.0.1:0") as exported:
@@ -46,6 +40,17 @@ def test_one_host_writes(hosts):
     assert second.reservation["type"] == "none"
     second.reserve("clear", key=22)
     assert second.reservation["hosts"] == []
+
+
+@pytest.mark.parametrize(
+    "type",
+    ["write-exclusive", "exclusive-access", "write-exclusive-registrants",
+     "exclusive-access-registrants", "write-exclusive-all", "exclusive-access-all"],
+)  # fmt: skip
+def test_is_called_what_was_asked_for(hosts, type):
+    hosts[0].reserve("register", other_key=1)
+    hosts[0].reserve("acquire", key=1, type=type)
+    assert hosts[1].reservation["type"] == type
 
 
 def test_keys_replaced_and_given_up(hosts):

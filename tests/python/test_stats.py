@@ -13,12 +13,6 @@ import blockbridge as bb
 MS = 1_000_000
 
 
-@pytest.fixture
-def runtime():
-    with bb.Runtime() as runtime:
-        yield runtime
-
-
 def samples(text):
     """{(name, labels...): value} as an independent parser reads it."""
     out = {}

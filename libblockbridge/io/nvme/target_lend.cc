@@ -12,7 +12,7 @@ namespace bb::io::nvme {
 // Not where a digest must be computed: to go through memory that no cache holds costs more time
 // than the copy, which leaves the data where the digest and the socket find them (decision 004).
 bool TargetQueue::may_lend(const TargetSlot& slot) const {
-  bool reads = slot.work == Work::kOne && slot.sqe.opcode == static_cast<uint8_t>(IoOpcode::kRead);
+  bool reads = slot.work == Work::kOne && slot.to_host;
   return reads && !out_format_.digests.data && slot.half == Half::kNone &&
          host_.lends(*slot.name_space);
 }

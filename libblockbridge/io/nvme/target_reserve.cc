@@ -10,8 +10,6 @@ namespace {
 
 constexpr size_t kReserveDataMaxBytes = 4096;  // hosts may send more than the fields
 
-bool reserves(IoOpcode opcode) { return !access_of(opcode).has_value(); }
-
 bool sets_persistence(const Sqe& sqe) {
   return sqe.opcode == static_cast<uint8_t>(AdminOpcode::kSetFeatures) &&
          (sqe.cdw10 & 0xff) == static_cast<uint8_t>(FeatureId::kReservationPersistence);
@@ -33,6 +31,7 @@ NvmeStatus TargetQueue::permitted(const TargetSlot& slot) const {
 }
 
 NvmeStatus TargetQueue::plan_reservation(TargetSlot& slot) {
+  slot.work = Work::kReserve;
   uint32_t length = slot.sqe.sgl.length_bytes;
   auto opcode = static_cast<IoOpcode>(slot.sqe.opcode);
   if (opcode == IoOpcode::kReservationReport) {
@@ -52,11 +51,10 @@ NvmeStatus TargetQueue::plan_reservation(TargetSlot& slot) {
 // True when it was one of them.
 bool TargetQueue::run_reservation(uint16_t index) {
   TargetSlot& slot = slots_[index];
-  auto opcode = static_cast<IoOpcode>(slot.sqe.opcode);
-  if (!reserves(opcode)) [[likely]] {
+  if (slot.work != Work::kReserve) [[likely]] {
     return false;
   }
-  if (opcode == IoOpcode::kReservationReport) {
+  if (slot.sqe.opcode == static_cast<uint8_t>(IoOpcode::kReservationReport)) {
     report_reservation(index);
   } else {
     slot.state = State::kReserving;

@@ -60,7 +60,16 @@ struct TargetSlot {
     kEvent,           // an asynchronous event request, kept
   };
   // What its I/O is: one, or several one after the other.
-  enum class Work : uint8_t { kNone, kOne, kCompare, kVerify, kDiscards, kFlushes, kCopy };
+  enum class Work : uint8_t {
+    kNone,
+    kOne,  // request of the device, with the data of the command
+    kCompare,
+    kVerify,
+    kDiscards,
+    kFlushes,
+    kCopy,
+    kReserve,
+  };
   enum class Half : uint8_t { kNone, kFirst, kSecond };  // of a fused operation
 
   State state = State::kFree;
