@@ -16,6 +16,8 @@ namespace bb::io::nvme {
 namespace {
 
 constexpr uint64_t kLowEnd = uint64_t{1} << 32;
+constexpr uint64_t kPageBytes = 4096;
+constexpr uint64_t kHeapGrowth = 256 * MiB;  // room that is left above, where there is so much
 
 }  // namespace
 
@@ -64,11 +66,21 @@ bool LowMemory::confuses_list(const void* list, size_t length_bytes) const {
   return reinterpret_cast<uint64_t>(list) < kLowEnd || confuses(list, length_bytes);
 }
 
+uint64_t LowMemory::place_beside(uint64_t length_bytes) const {
+  uint64_t above = round_up(end(), kPageBytes);
+  for (uint64_t place : {above + kHeapGrowth, above}) {
+    if (place > 0 && place + length_bytes <= kLowEnd) return place;
+  }
+  return begin_ > length_bytes ? (begin_ - length_bytes) / kPageBytes * kPageBytes : 0;
+}
+
 DistinctMemory::DistinctMemory(const LowMemory& low, size_t length_bytes)
-    : length_bytes_(round_up(std::max<size_t>(length_bytes, 1), size_t{4096})) {
-  // Anywhere; then, where the cut address is high: nothing else lies there in any process.
+    : length_bytes_(round_up(std::max<size_t>(length_bytes, 1), kPageBytes)) {
+  // Anywhere; then, where the cut address lies beside what is low.
   for (uint64_t turn = 0; turn < 64; ++turn) {
-    uint64_t hint = turn == 0 ? 0 : (uint64_t{0x1000} + turn) * kLowEnd + kLowEnd / 8 * 7;
+    uint64_t place = turn == 0 ? 0 : low.place_beside(length_bytes_);
+    if (turn > 0 && place == 0) return;
+    uint64_t hint = turn == 0 ? 0 : (uint64_t{0x1000} + turn) * kLowEnd + place;
     void* got = ::mmap(reinterpret_cast<void*>(hint), length_bytes_, PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (got == MAP_FAILED) return;

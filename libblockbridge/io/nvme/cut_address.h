@@ -26,6 +26,8 @@ class LowMemory {
   bool confuses(const void* memory, size_t length_bytes) const;
   // The same for a list of iovecs; one below 4 GiB would be read as a list of that ABI.
   bool confuses_list(const void* list, size_t length_bytes) const;
+  // Where in 4 GiB so much memory is free of confusion, above what is low or below; 0: nowhere.
+  uint64_t place_beside(uint64_t length_bytes) const;
 
  private:
   uint64_t end() const;  // the heap grows

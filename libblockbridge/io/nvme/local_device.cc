@@ -42,7 +42,6 @@ LocalDevice::LocalDevice(Context context, LocalOptions options, OpenedNamespace 
       ranges_(low_, kRangeStride * options_.queue_depth),
       zeroes_(low_, kZeroesBytes),
       gate_(context.loop) {
-  BB_CHECK(ranges_.data() != nullptr && zeroes_.data() != nullptr, "no memory for {}", uri);
   const NamespaceInfo& space = opened_.info;
   info_.uri = std::move(uri);
   info_.size_bytes = space.block_count * space.block_bytes;
@@ -55,7 +54,7 @@ LocalDevice::LocalDevice(Context context, LocalOptions options, OpenedNamespace 
   for (size_t i = 0; i < slots_.size(); ++i) {
     Slot& slot = slots_[i];
     slot.device = this;
-    slot.range = {ranges_.data() + i * kRangeStride, kDsmRangeBytes};
+    if (has_memory()) slot.range = {ranges_.data() + i * kRangeStride, kDsmRangeBytes};
     slot.complete = [](SideRing::Op* op, int32_t result) {
       auto* self = static_cast<Slot*>(op);
       self->device->on_done(*self, result);
@@ -261,8 +260,13 @@ Task<Result<std::unique_ptr<Device>>> open_local_device(Context context, Uri uri
   log_info("{}: {} with {} blocks of {} bytes, {} bytes in one transfer", text, (*opened)->model,
            (*opened)->info.block_count, (*opened)->info.block_bytes,
            (*opened)->target.transfer_max_bytes);
-  co_return std::make_unique<LocalDevice>(context, std::move(options), std::move(*opened).value(),
-                                          std::move(ring), std::move(text));
+  auto device = std::make_unique<LocalDevice>(context, std::move(options),
+                                              std::move(*opened).value(), std::move(ring), text);
+  if (!device->has_memory()) {
+    BB_CO_TRY(co_await device->close());
+    co_return error(Code::k_no_space, "{}: no memory for the drive's commands", text);
+  }
+  co_return device;
 }
 
 }  // namespace bb::io::nvme

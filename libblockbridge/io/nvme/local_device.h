@@ -34,6 +34,8 @@ class LocalDevice final : public Device {
   ~LocalDevice() override;
 
   Task<Status> close() override;
+  // Whether there was memory for what commands name beside a request's own.
+  bool has_memory() const { return ranges_.data() != nullptr && zeroes_.data() != nullptr; }
   const LocalStats& stats() const { return stats_; }
   std::vector<EventCount> event_counts() const override { return {{"retries", stats_.retries}}; }
 

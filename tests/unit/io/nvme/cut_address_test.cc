@@ -57,5 +57,18 @@ TEST(LowMemory, DistinctMemoryIsNotConfused) {
   EXPECT_EQ(DistinctMemory(LowMemory(0, uint64_t{1} << 32), 1).data(), nullptr);
 }
 
+// The address sanitizer's own memory begins there and goes on beyond 4 GiB.
+TEST(LowMemory, MemoryBelowWhatIsLowIsDistinctToo) {
+  LowMemory low = LowMemory::of_maps("7fff7000-10007fff8000 rw-p 00000000 00:00 0\n");
+  EXPECT_TRUE(low.confuses(at(0x7f00'e000'0000), 1));
+  EXPECT_EQ(low.place_beside(4096), 0x7fff'6000u);
+  for (int i = 0; i < 50; ++i) {  // wherever the kernel would have put it
+    DistinctMemory memory(low, 100'000);
+    ASSERT_NE(memory.data(), nullptr);
+    EXPECT_FALSE(low.confuses(memory.data(), 100'000));
+  }
+  EXPECT_EQ(LowMemory(4096, uint64_t{1} << 32).place_beside(8192), 0u);
+}
+
 }  // namespace
 }  // namespace bb::io::nvme
