@@ -144,13 +144,13 @@ Task<void> Target::refuse(std::unique_ptr<Stream> stream) {
   co_await stream->close();
 }
 
-TargetConnection* Target::begin(std::unique_ptr<Stream> stream, uint16_t port) {
-  connections_.push_back(std::make_unique<TargetConnection>(loop_, core_, pool_, exchanger_,
-                                                            progress_, std::move(stream), tls_,
-                                                            options_.tls == TlsPolicy::kRequired));
-  connections_.back()->set_port(port);
+Target::Connections::iterator Target::begin(std::unique_ptr<Stream> stream, uint16_t port) {
+  auto made = std::make_unique<TargetConnection>(loop_, core_, pool_, exchanger_, progress_,
+                                                 std::move(stream), tls_,
+                                                 options_.tls == TlsPolicy::kRequired);
+  made->set_port(port);
   if (!housekeeping_.armed()) loop_.arm(housekeeping_, loop_.now_ns() + kHousekeepingNs);
-  return connections_.back().get();
+  return connections_.insert(connections_.end(), std::move(made));
 }
 
 void Target::adopt(Handover handover) {
@@ -159,9 +159,9 @@ void Target::adopt(Handover handover) {
     return;
   }
   make_room();  // an I/O queue's host may have to prove itself here
-  TargetConnection* connection = begin(std::move(handover.stream), handover.port);
-  connection->resume(std::move(handover));
-  serving_.spawn(serve(connection));
+  auto at = begin(std::move(handover.stream), handover.port);
+  (*at)->resume(std::move(handover));
+  serving_.spawn(serve(at));
 }
 
 // However many connect and then say nothing, whoever goes on without a pause gets through.
@@ -176,21 +176,26 @@ void Target::make_room() {
     ++handshakes;
   }
   if (handshakes >= options_.limits.handshakes && oldest != nullptr) {
-    oldest->close("it had not sent Connect or proved itself, and others wanted to");
+    ++turned_away_;
+    oldest->turn_away("it had not sent Connect or proved itself, and others wanted to");
   }
 }
 
-Task<void> Target::serve(TargetConnection* connection) {
-  co_await connection->run();
-  if (auto handover = connection->take_departure()) options_.hand_over(std::move(*handover));
-  remember(*connection);
-  connections_.remove_if([connection](const auto& one) { return one.get() == connection; });
+Task<void> Target::serve(Connections::iterator at) {
+  co_await (*at)->run();
+  if (auto handover = (*at)->take_departure()) options_.hand_over(std::move(*handover));
+  remember(**at);
+  connections_.erase(at);
   progress_.set();
 }
 
 // Runs while anybody is connected, and until the buffers have been given back.
 void Target::keep_house() {
   uint64_t now_ns = loop_.now_ns();
+  if (uint64_t count = std::exchange(turned_away_, 0); count > 0) {
+    log_warn("{} connections without Connect or proof, more came and {} may wait -> turned away",
+             count, options_.limits.handshakes);
+  }
   core_.expire(now_ns);
   for (const auto& connection : connections_) connection->check_handshake(now_ns);
   pool_.trim();

@@ -151,10 +151,11 @@ class Target {
   Status prepare_tls();
   Task<void> accept(Listener* listener, uint16_t port);
   void make_room();
-  TargetConnection* begin(std::unique_ptr<Stream> stream, uint16_t port);
+  using Connections = std::list<std::unique_ptr<TargetConnection>>;
+  Connections::iterator begin(std::unique_ptr<Stream> stream, uint16_t port);
   Task<void> refuse(std::unique_ptr<Stream> stream);
   uint16_t port_count() const;
-  Task<void> serve(TargetConnection* connection);
+  Task<void> serve(Connections::iterator at);
   Task<void> drained(std::function<bool(const TargetConnection&)> of);
   void keep_house();
   Task<void> save_reservation(NamespaceRef of, ReservationState state);
@@ -175,12 +176,13 @@ class Target {
   std::shared_ptr<TlsContext> tls_;  // null: off
   Event progress_;
   std::vector<std::unique_ptr<Listener>> listeners_;
-  std::list<std::unique_ptr<TargetConnection>> connections_;
+  Connections connections_;
   std::map<std::string, Past> past_;  // by NQN
   TaskGroup accepting_;
   TaskGroup serving_;
   TaskGroup saving_;
   Housekeeping housekeeping_;
+  uint64_t turned_away_ = 0;  // since it last kept house
   bool stopping_ = false;
 };
 

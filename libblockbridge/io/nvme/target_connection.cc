@@ -12,6 +12,7 @@ namespace bb::io::nvme {
 namespace {
 
 constexpr size_t kReceiveBytes = 256 * 1024;
+constexpr size_t kGreetingBytes = TlsStream::kBufferBytes;  // until Connect
 // Beside long data: what is received here has to be copied.
 constexpr size_t kLongDataRoomBytes = 4 * 1024;
 constexpr uint64_t kTerminationWaitNs = 2 * kNsPerSecond;
@@ -47,12 +48,10 @@ TargetConnection::TargetConnection(Loop& loop, TargetCore& core, BufferPool& poo
       tls_(std::move(tls)),
       tls_required_(tls_required),
       queue_(core, *this),
-      // Not cleared: pages that small messages never reach cost no memory.
-      receive_(static_cast<std::byte*>(std::aligned_alloc(4096, kReceiveBytes))),
       started_ns_(loop.now_ns()),
       idle_(loop),
       computing_(loop) {
-  BB_CHECK(receive_ != nullptr, "out of memory for {} bytes", kReceiveBytes);
+  receive_into(kGreetingBytes);
   queue_.set_local_address(stream_->local());
   Result<HostPort> local = HostPort::parse(stream_->local());
   if (local.ok()) queue_.set_local_host(local->host);
@@ -70,6 +69,13 @@ TargetConnection::TargetConnection(Loop& loop, TargetCore& core, BufferPool& poo
   alarm_.fire = [](Timer* timer) { static_cast<Alarm*>(timer)->owner->stream_->shutdown(); };
 }
 
+// Not cleared: pages that small messages never reach cost no memory.
+void TargetConnection::receive_into(size_t bytes) {
+  receive_.reset(static_cast<std::byte*>(std::aligned_alloc(4096, bytes)));
+  BB_CHECK(receive_ != nullptr, "out of memory for {} bytes", bytes);
+  receive_bytes_ = bytes;
+}
+
 void TargetConnection::schedule() {
   if (pump_posted_ || ended_) return;
   pump_posted_ = true;
@@ -80,6 +86,18 @@ void TargetConnection::schedule() {
 void TargetConnection::close(const char* why) {
   queue_.close(why);
   schedule();
+}
+
+void TargetConnection::turn_away(const char* why) {
+  turned_away_ = true;
+  close(why);
+}
+
+// Of one turned away the kernel keeps nothing either.
+void TargetConnection::shut_down() {
+  if (shut_down_) return;
+  shut_down_ = true;
+  turned_away_ ? stream_->abort() : stream_->shutdown();
 }
 
 void TargetConnection::check_handshake(uint64_t now_ns) {
@@ -122,10 +140,7 @@ void TargetConnection::pump() {
   flush();
   if (queue_.home() != 0 && !queue_.sending() && !pump_posted_) idle_.set();
   if (!queue_.closing()) return;
-  if (!queue_.terminating() && !shut_down_) {
-    shut_down_ = true;
-    stream_->shutdown();  // ends the pending receive
-  }
+  if (!queue_.terminating()) shut_down();  // ends the pending receive
   if (queue_.io_in_flight() == 0) {
     progress_.set();
     if (!queue_.sending() && !pump_posted_) idle_.set();
@@ -229,7 +244,7 @@ Task<void> TargetConnection::drain() {
   alarm_.deadline_ns = 0;
   loop_.arm(alarm_, loop_.now_ns() + kTerminationWaitNs);
   for (size_t seen = 0; seen < 16 * kReceiveBytes;) {
-    auto got = co_await stream_->recv_some({receive_.get(), kReceiveBytes});
+    auto got = co_await stream_->recv_some({receive_.get(), receive_bytes_});
     if (!got.ok() || *got == 0) break;
     seen += *got;
   }
@@ -240,7 +255,7 @@ Task<void> TargetConnection::drain() {
 // connection in the clear with the type of its ICReq, 0. False: the connection is over.
 Task<bool> TargetConnection::secure() {
   constexpr std::byte kHandshakeRecord{22};
-  auto got = co_await stream_->recv_some({receive_.get(), TlsStream::kBufferBytes});
+  auto got = co_await stream_->recv_some({receive_.get(), kGreetingBytes});
   if (!got.ok() || *got == 0) {
     queue_.close(got.ok() ? "the host closed the connection" : "the connection was lost");
     co_return false;
@@ -310,7 +325,8 @@ Task<void> TargetConnection::run() {
       break;
     }
     Bytes direct = queue_.direct_target();
-    size_t room = queue_.expects_long_data() ? kLongDataRoomBytes : kReceiveBytes;
+    if (queue_.connected() && receive_bytes_ < kReceiveBytes) receive_into(kReceiveBytes);
+    size_t room = queue_.expects_long_data() ? kLongDataRoomBytes : receive_bytes_;
     receive_iov_[0] = {.iov_base = direct.data(), .iov_len = direct.size()};
     receive_iov_[1] = {.iov_base = receive_.get(), .iov_len = room};
     bool both = !direct.empty();
@@ -328,14 +344,12 @@ Task<void> TargetConnection::run() {
   }
   schedule();
   if (queue_.terminating()) co_await drain();
-  if (!shut_down_) {
-    shut_down_ = true;
-    stream_->shutdown();
-  }
+  shut_down();
   co_await computing_.join();
   while (!idle_.is_set()) co_await idle_.wait();
   ended_ = true;  // nothing is posted from here on
   co_await stream_->close();
+  if (turned_away_) co_return;  // there may be thousands: no word of each
   log_info("{}: queue {} of {} ended: {} -> closed", peer(), queue_.queue_id(),
            nqn_.empty() ? "nobody" : nqn_, queue_.close_reason());
 }

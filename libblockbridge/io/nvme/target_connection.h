@@ -31,6 +31,8 @@ class TargetConnection final : QueueHost {
 
   // Ends it soon: no command is submitted any more from this call on.
   void close(const char* why);
+  // close() of one of many who never said who they are: a reset, and nothing in the log.
+  void turn_away(const char* why);
   void check_handshake(uint64_t now_ns);
 
   const TargetQueue& queue() const { return queue_; }
@@ -74,6 +76,7 @@ class TargetConnection final : QueueHost {
   void compute(DhExchange& exchange) override { computing_.spawn(run_exchange(&exchange)); }
 
   void schedule();
+  void shut_down();
   void pump();
   void begin_batch();
   void submit(uint16_t slot);
@@ -84,6 +87,7 @@ class TargetConnection final : QueueHost {
   void note_host();
   Task<void> drain();
   Task<bool> secure();
+  void receive_into(size_t bytes);
   void hear(ConstBytes bytes, uint64_t now_ns);
   Task<bool> departed();
   Task<void> run_exchange(DhExchange* exchange);
@@ -99,6 +103,7 @@ class TargetConnection final : QueueHost {
   std::unique_ptr<Io[]> ios_;
   TargetQueue queue_;
   std::unique_ptr<std::byte, Free> receive_;
+  size_t receive_bytes_ = 0;
   iovec receive_iov_[2];
   std::string nqn_;
   HostIdentity host_;
@@ -110,6 +115,7 @@ class TargetConnection final : QueueHost {
   bool pumping_ = false;
   bool flushing_ = false;
   bool shut_down_ = false;
+  bool turned_away_ = false;
   bool ended_ = false;
   Send send_;
   Alarm alarm_;

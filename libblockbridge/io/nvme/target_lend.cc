@@ -43,7 +43,7 @@ void TargetQueue::give_back(TargetSlot& slot) {
   slot.lent = false;
   slot.data = nullptr;
   lent_bytes_ -= slot.length_bytes;
-  host_.give_back(static_cast<uint16_t>(&slot - slots_.data()));
+  host_.give_back(slot.lock.slot);
   left_device(slot);
   slot.name_space.reset();
 }

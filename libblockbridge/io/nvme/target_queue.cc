@@ -36,21 +36,24 @@ TargetQueue::TargetQueue(TargetCore& core, QueueHost& host)
       to_send_(2 * slots_max_),
       meter_(slots_max_),
       ana_(&core.ana_port(0)) {
-  slots_.reserve(slots_max_);  // they never move
   free_.reserve(slots_max_);
   iov_.reserve(6 * slots_max_);
   being_sent_.reserve(2 * slots_max_);
-  accept_depth(depth_);
+  static_assert(SlotTable::kFirst == slots_for(1), "whoever has not connected has one command");
+  add_slots(0);
 }
 
-// Whoever has not connected costs no more than the slots of one command.
 void TargetQueue::accept_depth(size_t depth) {
   size_t before = slots_.size();
-  size_t count = std::max(before, slots_for(depth));
-  BB_CHECK(count <= slots_max_, "{} slots, of at most {}", count, slots_max_);
+  BB_CHECK(depth > 1 && slots_for(depth) <= slots_max_, "{} slots, of at most {}", slots_for(depth),
+           slots_max_);
   depth_ = static_cast<uint16_t>(depth);
-  slots_.resize(count);
-  for (size_t i = count; i > before; --i) {
+  slots_.grow(slots_for(depth));
+  add_slots(before);
+}
+
+void TargetQueue::add_slots(size_t first) {
+  for (size_t i = slots_.size(); i > first; --i) {
     auto index = static_cast<uint16_t>(i - 1);
     free_.push_back(index);
     slots_[index].lock.queue = this;

@@ -230,6 +230,7 @@ class TargetQueue {
   AdminReply run_admin(TargetSlot& slot, uint64_t now_ns);
   void run_connect(uint16_t index, uint64_t now_ns);
   void accept_depth(size_t depth);
+  void add_slots(size_t first);
   void run_auth(uint16_t index);
   void end_auth(uint16_t index);
   void leave(const Controller& controller);
@@ -254,7 +255,7 @@ class TargetQueue {
   uint16_t sq_head_ = 0;
   bool flow_control_ = true;
   const size_t slots_max_;
-  std::vector<TargetSlot> slots_;
+  SlotTable slots_;
   std::vector<uint16_t> free_;
   SlotRing io_ready_;
   SlotRing waiting_;  // for memory

@@ -105,6 +105,50 @@ struct TargetSlot {
   std::array<std::byte, kDigestBytes + kCapsuleRespHeaderBytes + kDigestBytes> tail;
 };
 
+// The slots of a queue. They grow once, at Connect, and never move: whoever only greets costs two.
+class SlotTable {
+ public:
+  template <class Table, class Slot>
+  struct Iterator {
+    using iterator_category = std::forward_iterator_tag;
+    using value_type = TargetSlot;
+    using difference_type = ptrdiff_t;
+    using pointer = Slot*;
+    using reference = Slot&;
+
+    Table* table = nullptr;
+    size_t at = 0;
+
+    Slot& operator*() const { return (*table)[at]; }
+    Iterator& operator++() {
+      ++at;
+      return *this;
+    }
+    Iterator operator++(int) { return {table, at++}; }
+    bool operator==(const Iterator&) const = default;
+  };
+
+  static constexpr size_t kFirst = 2;
+
+  size_t size() const { return kFirst + rest_.size(); }
+  TargetSlot& operator[](size_t i) { return i < kFirst ? first_[i] : rest_[i - kFirst]; }
+  const TargetSlot& operator[](size_t i) const {
+    return i < kFirst ? first_[i] : rest_[i - kFirst];
+  }
+  void grow(size_t count) {
+    BB_CHECK(rest_.empty(), "slots grow from {} to {}", size(), count);
+    rest_ = std::vector<TargetSlot>(count - kFirst);
+  }
+  auto begin() { return Iterator<SlotTable, TargetSlot>{this, 0}; }
+  auto end() { return Iterator<SlotTable, TargetSlot>{this, size()}; }
+  auto begin() const { return Iterator<const SlotTable, const TargetSlot>{this, 0}; }
+  auto end() const { return Iterator<const SlotTable, const TargetSlot>{this, size()}; }
+
+ private:
+  std::array<TargetSlot, kFirst> first_;
+  std::vector<TargetSlot> rest_;
+};
+
 // A fixed ring of slot numbers; each is in it at most once or twice.
 class SlotRing {
  public:
