@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stock Debian kernels, fetched as packages and unpacked below the cache folder, not installed."""
+"""Stock Debian kernels, and tools: packages unpacked below the cache folder, not installed."""
 import os
 import pathlib
 import re
@@ -46,7 +46,16 @@ def unpacked_kernel(name, cache):
     if have:  # an image once made keeps its kernel: `./dev clean` fetches a newer one
         return have[-1].parents[1]
     package = _newest_package(META_PACKAGES[name])
-    folder = cache / f"kernel-{name}" / package
+    return _unpack(package, cache / f"kernel-{name}" / package)
+
+
+def unpacked_package(name, cache):
+    """The folder of any unpacked package, of a tool that should not be installed for a test."""
+    folder = cache / f"package-{name}"
+    return folder if folder.exists() else _unpack(name, folder)
+
+
+def _unpack(package, folder):
     partial = folder.with_suffix(".partial")
     partial.mkdir(parents=True, exist_ok=True)
     _run("apt-get", "download", "-qq", package, cwd=partial)
@@ -60,3 +69,12 @@ def unpacked_kernel(name, cache):
 def version_of(folder):
     (modules,) = (folder / "lib/modules").iterdir()
     return modules.name
+
+
+def modules_of(folder, names):
+    """The files of modules and of what they need, in the order in which they can be loaded."""
+    paths = []
+    for name in names:
+        plan = _run("modprobe", "-d", str(folder), "-S", version_of(folder), "-D", name)
+        paths += [line.split()[1] for line in plan.splitlines() if line.startswith("insmod ")]
+    return [pathlib.Path(path) for path in dict.fromkeys(paths)]

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Our own programs inside a guest: a small archive behind the image, which the kernel unpacks too.
+"""Programs, and modules, of one test inside a guest: a small archive behind the image, which the
+kernel unpacks too.
 
 The image itself stays as it is, and is made once.
 """
+import lzma
 import pathlib
 import shutil
 import subprocess
@@ -12,8 +14,11 @@ from image import libraries_of
 from kernels import Unavailable
 
 
-def with_programs(booted, programs, folder):
-    """(kernel, initramfs) with programs, stripped, in /usr/bin, and the libraries they need."""
+def with_programs(booted, programs, folder, modules=()):
+    """(kernel, initramfs) with programs, stripped, in /usr/bin, and the libraries they need.
+
+    Modules, which are files as modules_of() lists them, come to /modules, numbered in their order.
+    """
     kernel, initramfs = booted
     with tempfile.TemporaryDirectory(dir=folder) as stage:
         stage = pathlib.Path(stage)
@@ -28,6 +33,11 @@ def with_programs(booted, programs, folder):
                 inside.parent.mkdir(parents=True, exist_ok=True)
                 if not inside.exists():
                     shutil.copy2(library, inside)
+        for number, module in enumerate(modules):
+            inside = stage / f"modules/{number:02}-{module.name.removesuffix('.xz')}"
+            inside.parent.mkdir(exist_ok=True)
+            data = module.read_bytes()
+            inside.write_bytes(lzma.decompress(data) if module.suffix == ".xz" else data)
         whole = pathlib.Path(folder, "initramfs")
         with open(whole, "wb") as out, open(initramfs, "rb") as first:
             shutil.copyfileobj(first, out)
