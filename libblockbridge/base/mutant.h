@@ -35,7 +35,22 @@ namespace bb {
   ROW(kTrustReconnect, "trust-reconnect", "believe of any target that reconnecting ends the past") \
   ROW(kForgetUnsettled, "forget-unsettled", "let I/O pass writes that failed and may yet happen")  \
   ROW(kFusedUnlocked, "fused-unlocked", "let a write fall into a Compare and Write")               \
-  ROW(kAbortLate, "abort-late", "call a command aborted that the device has")
+  ROW(kAbortLate, "abort-late", "call a command aborted that the device has")                      \
+  ROW(kNoJournal, "no-journal", "write a part of a stripe in place without the journal")           \
+  ROW(kInPlaceEarly, "in-place-early", "write in place before all members have the entry")         \
+  ROW(kReplayAny, "replay-any", "do an entry again when any member has it")                        \
+  ROW(kReplayNone, "replay-none", "do no entry again")                                             \
+  ROW(kReplayBackwards, "replay-backwards", "do later entries first")                              \
+  ROW(kReplayTorn, "replay-torn", "take torn bytes of an entry for whole")                         \
+  ROW(kReplayUnflushed, "replay-unflushed", "believe what a drive may have in its cache only")     \
+  ROW(kEndUnflushed, "end-unflushed", "end entries that are in place, without a flush")            \
+  ROW(kFlushForgets, "flush-forgets", "end entries though a failed member was not flushed")        \
+  ROW(kRowFreeAtOnce, "row-free-at-once", "use a row again before pages say who left it")          \
+  ROW(kPageUnflushed, "page-unflushed", "write a map page before the stripes it speaks of")        \
+  ROW(kPageForgets, "page-forgets", "let a map page not say which entries have ended")             \
+  ROW(kPageUnsettled, "page-unsettled", "leave members with different map pages")                  \
+  ROW(kParityOfOne, "parity-of-one", "change P only")                                              \
+  ROW(kSettleLate, "settle-late", "acknowledge a stripe that a member lacks")
 
 enum class Mutant : uint8_t {
   kNone,

@@ -21,6 +21,7 @@ enum At : size_t {
   kAtArray = 32,
   kAtLife = 48,
   kAtSlot = 64,
+  kAtFirstSeq = 72,
   kAtParts = kJournalHeadFixedBytes,
 };
 
@@ -90,6 +91,7 @@ void encode_journal_head(const JournalHead& head, Bytes into) {
   std::memcpy(at + kAtArray, head.array.bytes.data(), 16);
   std::memcpy(at + kAtLife, head.life.bytes.data(), 16);
   store_le<uint32_t>(at + kAtSlot, head.slot);
+  store_le<uint64_t>(at + kAtFirstSeq, head.first_seq);
   std::byte* entry = at + kAtParts;
   for (const JournalPart& part : head.parts) {
     store_le<uint32_t>(entry + kAtWrite, part.write);
@@ -109,6 +111,7 @@ Result<JournalHead> decode_journal_head(const JournalPlace& place, ConstBytes fr
   JournalHead head{.array = Uuid::from(from.subspan(kAtArray, 16)),
                    .life = Uuid::from(from.subspan(kAtLife, 16)),
                    .seq = load_le<uint64_t>(at + kAtSeq),
+                   .first_seq = load_le<uint64_t>(at + kAtFirstSeq),
                    .offset_bytes = load_le<uint64_t>(at + kAtOffset),
                    .slot = load_le<uint32_t>(at + kAtSlot)};
   bool ours = as_text(from.first(kMagic.size())) == kMagic && head.array == place.array &&
@@ -124,8 +127,9 @@ Result<JournalHead> decode_journal_head(const JournalPlace& place, ConstBytes fr
   uint32_t version = load_le<uint32_t>(at + kAtVersion);
   if (version != kVersion) return error(Code::k_corrupt, "journal: version {}", version);
   uint32_t count = load_le<uint32_t>(at + kAtPartCount);
-  if (count == 0 || count > kJournalPartsMax || head.seq == 0) {
-    return error(Code::k_corrupt, "journal: entry {} of {} parts", head.seq, count);
+  if (count > kJournalPartsMax || head.seq == 0 || head.first_seq > head.seq) {
+    return error(Code::k_corrupt, "journal: entry {} of {} parts, those before {} have ended",
+                 head.seq, count, head.first_seq);
   }
   for (uint32_t i = 0; i < count; ++i) {
     head.parts.push_back(decode_part(at + kAtParts + i * kJournalPartBytes));

@@ -34,9 +34,10 @@ struct JournalHead {
   Uuid array;
   Uuid life;  // of the journal; random at each assembly, and never seen by a host
   uint64_t seq = 0;
-  uint64_t offset_bytes = 0;  // where in the ring the head lies
-  uint32_t slot = 0;          // whose ring
-  std::vector<JournalPart> parts;
+  uint64_t first_seq = 0;          // entries before this one have ended
+  uint64_t offset_bytes = 0;       // where in the ring the head lies
+  uint32_t slot = 0;               // whose ring
+  std::vector<JournalPart> parts;  // none: it is there for first_seq
 
   uint64_t length_bytes() const;  // with the parts' bytes, rounded up to whole heads
   bool operator==(const JournalHead&) const = default;

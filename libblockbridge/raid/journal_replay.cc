@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/crc32c.h"
+#include "base/mutant.h"
 
 namespace bb::raid {
 namespace {
@@ -13,8 +14,9 @@ namespace {
 // A write of an entry: its parts on the members that have them.
 struct FoundWrite {
   uint64_t touched_mask = 0;
-  uint64_t whole_mask = 0;
-  bool agreed = true;  // all members say the same of it
+  uint64_t found_mask = 0;
+  uint64_t torn_mask = 0;  // a part of it, or more
+  bool agreed = true;      // all members say the same of it
   std::vector<ReplayStep> steps;
 };
 
@@ -25,7 +27,8 @@ void add(FoundWrite& write, uint32_t slot, const FoundEntry& entry, size_t index
   if (first) write.touched_mask = part.touched_mask;
   bool same = part.touched_mask == write.touched_mask;
   write.agreed &= same && (first || part.row == write.steps.front().row);
-  if (entry.whole[index]) write.whole_mask |= uint64_t{1} << slot;
+  write.found_mask |= uint64_t{1} << slot;
+  if (!entry.whole[index]) write.torn_mask |= uint64_t{1} << slot;
   write.steps.push_back({.slot = slot,
                          .ring_offset_bytes = data_offset,
                          .row = part.row,
@@ -62,6 +65,13 @@ std::vector<FoundEntry> find_entries(JournalPlace place, ConstBytes ring) {
 
 std::vector<ReplayStep> plan_replay(const std::vector<std::vector<FoundEntry>>& found,
                                     uint64_t present_mask, uint64_t first_seq) {
+  // Where an entry is missing because it ended and its room was needed, a head says that it ended.
+  for (uint32_t slot = 0; slot < found.size(); ++slot) {
+    if ((present_mask >> slot & 1) == 0) continue;
+    for (const FoundEntry& entry : found[slot]) {
+      first_seq = std::max(first_seq, entry.head.first_seq);
+    }
+  }
   std::map<std::pair<uint64_t, uint32_t>, FoundWrite> writes;  // by sequence and number
   for (uint32_t slot = 0; slot < found.size(); ++slot) {
     if ((present_mask >> slot & 1) == 0) continue;
@@ -78,9 +88,13 @@ std::vector<ReplayStep> plan_replay(const std::vector<std::vector<FoundEntry>>& 
   std::vector<ReplayStep> steps;
   for (const auto& [number, write] : writes) {
     uint64_t wanted = write.touched_mask & present_mask;
-    if (!write.agreed || (write.whole_mask & wanted) != wanted) continue;
+    bool whole = (write.found_mask & wanted) == wanted || BB_MUTANT(kReplayAny);
+    whole = whole && ((write.torn_mask & wanted) == 0 || BB_MUTANT(kReplayTorn));
+    if (!write.agreed || !whole) continue;
     steps.insert(steps.end(), write.steps.begin(), write.steps.end());
   }
+  if (BB_MUTANT(kReplayBackwards)) std::ranges::reverse(steps);
+  if (BB_MUTANT(kReplayNone)) steps.clear();
   return steps;
 }
 

@@ -33,7 +33,8 @@ uint32_t ring_checksum(ConstBytes ring, uint64_t offset_bytes, uint64_t length_b
 std::vector<FoundEntry> find_entries(JournalPlace place, ConstBytes ring);
 
 // `found`: by slot, of those members that count and are there (`present_mask`); others' are not
-// looked at. Entries before `first_seq` have ended. The steps are done in order.
+// looked at. Entries before `first_seq`, or before what any head says, have ended. The steps are
+// done in order.
 std::vector<ReplayStep> plan_replay(const std::vector<std::vector<FoundEntry>>& found,
                                     uint64_t present_mask, uint64_t first_seq);
 

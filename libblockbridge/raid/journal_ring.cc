@@ -10,7 +10,7 @@ std::optional<uint64_t> JournalRing::take(uint64_t seq, uint64_t length_bytes) {
            length_bytes, ring_bytes_);
   BB_CHECK(entries_.empty() || entries_.back().seq < seq, "entry {} after {}", seq,
            entries_.empty() ? 0 : entries_.back().seq);
-  if (used_bytes_ + length_bytes > ring_bytes_) return std::nullopt;
+  if (!has_room(length_bytes)) return std::nullopt;
   uint64_t at = next_;
   next_ = (at + length_bytes) % ring_bytes_;
   used_bytes_ += length_bytes;

@@ -17,9 +17,14 @@ class JournalRing {
 
   // Room for an entry: where it begins. `seq` rises. None: entries must end first.
   std::optional<uint64_t> take(uint64_t seq, uint64_t length_bytes);
+  bool has_room(uint64_t length_bytes) const { return used_bytes_ + length_bytes <= ring_bytes_; }
   // All entries before `first_seq` have ended.
   void end_before(uint64_t first_seq);
 
+  // Is there anything that end_before(first_seq) would give back?
+  bool holds_before(uint64_t first_seq) const {
+    return !entries_.empty() && entries_.front().seq < first_seq;
+  }
   uint64_t ring_bytes() const { return ring_bytes_; }
   uint64_t used_bytes() const { return used_bytes_; }
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "base/mutant.h"
 #include "base/units.h"
 
 namespace bb::raid {
@@ -45,7 +46,11 @@ void StripeMap::move(uint64_t stripe, uint32_t row) {
   stripe_in_[before] = kNoStripe;
   stripe_in_[row] = static_cast<uint32_t>(stripe);
   row_of_[stripe] = row;
-  leaving_.push_back(before);
+  if (BB_MUTANT(kRowFreeAtOnce)) {
+    free_.insert(before);
+  } else {
+    leaving_.push_back(before);
+  }
   moved_pages_.insert(static_cast<uint32_t>(stripe / kStripesPerPage));
 }
 

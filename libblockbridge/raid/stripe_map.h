@@ -43,6 +43,7 @@ class StripeMap {
 
   // --- pages
   bool batch_wanted() const { return !moved_pages_.empty(); }
+  bool in_batch() const { return in_batch_; }
   // Every page: when members do not agree about them.
   void request_all();
   // What has moved so far. All of it must be durable on the members before a page is written.

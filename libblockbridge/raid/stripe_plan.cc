@@ -15,6 +15,16 @@ uint64_t bit(uint32_t i) { return uint64_t{1} << i; }
 uint64_t first_bits(uint32_t count) { return count == 64 ? ~uint64_t{0} : bit(count) - 1; }
 uint32_t count_of(uint64_t mask) { return static_cast<uint32_t>(std::popcount(mask)); }
 
+uint64_t lowest_bits(uint64_t mask, uint32_t count) {
+  uint64_t kept = 0;
+  for (; count > 0; --count) {
+    uint64_t lowest = mask & (~mask + 1);
+    kept |= lowest;
+    mask &= ~lowest;
+  }
+  return kept;
+}
+
 using Pointers = std::array<std::byte*, kMembersMax>;
 
 // Data that are away, worked out from what was read.
@@ -84,17 +94,15 @@ std::vector<Band> bands_of(const Shape& shape, uint64_t offset_bytes, uint64_t l
   return bands;
 }
 
-BandPlan plan_band(const Shape& shape, const Band& band, uint64_t lost_mask) {
+BandPlan plan_band(const Shape& shape, const Band& band, uint64_t away_mask,
+                   uint64_t unreadable_mask) {
   uint64_t data = first_bits(shape.data_chunks());
   uint64_t parity = first_bits(shape.members) & ~data;
-  uint64_t parity_there = parity & ~lost_mask;
   uint64_t others = data & ~band.written_mask;
   BandPlan plan;
-  plan.change_mask = (band.written_mask | parity) & ~lost_mask;
-  if (parity_there == 0) {  // nothing to keep right
-    plan.mode = BandMode::kReconstruct;
-    return plan;
-  }
+  plan.lost_mask = away_mask | unreadable_mask;
+  plan.change_mask = (band.written_mask | parity) & ~away_mask;
+  if ((parity & ~away_mask) == 0) return plan;  // nothing to keep right
   std::optional<BandPlan> best;
   auto offer = [&](BandMode mode, uint64_t reads) {
     if (best && count_of(best->read_mask) <= count_of(reads)) return;
@@ -102,20 +110,14 @@ BandPlan plan_band(const Shape& shape, const Band& band, uint64_t lost_mask) {
     best->mode = mode;
     best->read_mask = reads;
   };
-  if ((others & lost_mask) == 0) offer(BandMode::kReconstruct, others);
-  if ((band.written_mask & lost_mask) == 0) {
-    offer(BandMode::kModify, band.written_mask | parity_there);
-  }
-  if (!best) {
-    uint64_t there = first_bits(shape.members) & ~lost_mask;
-    while (count_of(there) > shape.data_chunks())
-      there &= ~bit(63 - static_cast<uint32_t>(std::countl_zero(there)));
-    offer(BandMode::kRebuild, there);
-  }
+  if ((others & plan.lost_mask) == 0) offer(BandMode::kReconstruct, others);
+  uint64_t modified = band.written_mask | (parity & ~away_mask);
+  if ((modified & plan.lost_mask) == 0) offer(BandMode::kModify, modified);
+  if (!best) offer(BandMode::kRebuild, lowest_bits(~plan.lost_mask, shape.data_chunks()));
   return *best;
 }
 
-void encode_band(const ParityCode& code, const Band& band, const BandPlan& plan, uint64_t lost_mask,
+void encode_band(const ParityCode& code, const Band& band, const BandPlan& plan,
                  std::span<std::byte* const> old, std::span<std::byte* const> made, Bytes scratch) {
   uint32_t data_count = code.data();
   size_t bytes = band.length_bytes;
@@ -140,7 +142,7 @@ void encode_band(const ParityCode& code, const Band& band, const BandPlan& plan,
   }
   Pointers data{};
   for (uint32_t i = 0; i < data_count; ++i) data[i] = old[i];
-  if (plan.mode == BandMode::kRebuild) bring_back(code, band, lost_mask, old, data, scratch);
+  if (plan.mode == BandMode::kRebuild) bring_back(code, band, plan.lost_mask, old, data, scratch);
   for (uint32_t i = 0; i < data_count; ++i) {
     if ((band.written_mask & bit(i)) != 0) data[i] = made[i];
   }

@@ -33,19 +33,23 @@ enum class BandMode : uint8_t {
   kRebuild,      // reads whatever is there: lost data are worked out first, then as kReconstruct
 };
 
-// How a band is written while the blocks of `lost_mask` are away: whichever way reads least.
+// How a band is written: whichever way reads least.
 struct BandPlan {
   BandMode mode = BandMode::kReconstruct;
   uint64_t read_mask = 0;    // blocks to be read
   uint64_t change_mask = 0;  // blocks that change and are there
+  uint64_t lost_mask = 0;    // blocks that cannot be read
 };
-BandPlan plan_band(const Shape& shape, const Band& band, uint64_t lost_mask);
+// `away_mask`: blocks that are neither read nor written; `unreadable_mask`: that are written but
+// not read, as of a member that is recovering or of a bad sector. Together no more than the parity.
+BandPlan plan_band(const Shape& shape, const Band& band, uint64_t away_mask,
+                   uint64_t unreadable_mask = 0);
 
 // Works out the new parity of a band. Pointers by block: `old` where the plan reads, `made` new
 // data (given, also of blocks that are away) and new parity (into which it goes; null where it is
 // away). `scratch`: kBandScratchBlocks times the band's length.
 inline constexpr size_t kBandScratchBlocks = kParityMax + 1;
-void encode_band(const ParityCode& code, const Band& band, const BandPlan& plan, uint64_t lost_mask,
+void encode_band(const ParityCode& code, const Band& band, const BandPlan& plan,
                  std::span<std::byte* const> old, std::span<std::byte* const> made, Bytes scratch);
 
 }  // namespace bb::raid

@@ -62,10 +62,13 @@ int run(int argc, char** argv) {
   CLI::App* nbd = app.add_subcommand("nbd", "client and server of NBD over a bad network");
   CLI::App* multipath =
       app.add_subcommand("multipath", "the same by several paths, that fail one by one");
+  CLI::App* stripes = app.add_subcommand(
+      "stripes", "arrays with parity: crashes at every request, members lost besides");
   CLI::App* canary =
       app.add_subcommand("canary", "wrong wiring on purpose: exit 0 if all is found");
   CLI::App* mutants = app.add_subcommand("mutants", "planted bugs: exit 0 if each is found");
-  for (CLI::App* sub : {array, session, multipath, reserve, nbd}) add_run_options(sub, arguments);
+  for (CLI::App* sub : {array, session, multipath, reserve, nbd, stripes})
+    add_run_options(sub, arguments);
   for (CLI::App* sub : {canary, mutants}) {
     sub->add_option("--runs", arguments.runs, "the most runs for each");
     sub->add_option("--only", arguments.only, "the one of this name");
@@ -83,6 +86,7 @@ int run(int argc, char** argv) {
   if (reserve->parsed()) return run_campaign(campaign_of(arguments, CampaignKind::kReserve));
   if (nbd->parsed()) return run_campaign(campaign_of(arguments, CampaignKind::kNbd));
   if (multipath->parsed()) return run_campaign(campaign_of(arguments, CampaignKind::kMultipath));
+  if (stripes->parsed()) return run_campaign(campaign_of(arguments, CampaignKind::kStripes));
   if (canary->parsed()) return run_canaries(arguments.runs, arguments.only);
   return run_mutants(arguments.runs, arguments.only);
 }

@@ -42,11 +42,9 @@ RunResult run_multipath(const RunOptions& options) {
 }
 
 // By CampaignKind.
-constexpr KindRow kKinds[] = {{"array", run_array},
-                              {"session", run_session},
-                              {"reserve", run_reserve},
-                              {"nbd", run_nbd},
-                              {"multipath", run_multipath}};
+constexpr KindRow kKinds[] = {{"array", run_array},         {"session", run_session},
+                              {"reserve", run_reserve},     {"nbd", run_nbd},
+                              {"multipath", run_multipath}, {"stripes", run_stripes}};
 const KindRow& row_of(CampaignKind kind) { return kKinds[static_cast<size_t>(kind)]; }
 
 // Which kind of run has what the mutant breaks.
@@ -56,7 +54,9 @@ const KindRow& row_of(CampaignKind kind) { return kKinds[static_cast<size_t>(kin
   bool of_paths = mutant == Mutant::kRetryUnfenced || mutant == Mutant::kTrustReconnect ||
                   mutant == Mutant::kForgetUnsettled;
   bool of_hosts = mutant == Mutant::kFusedUnlocked || mutant == Mutant::kAbortLate;
-  return reserves   ? CampaignKind::kReserve
+  bool of_stripes = mutant >= Mutant::kNoJournal;  // they are the last of the table
+  return of_stripes ? CampaignKind::kStripes
+         : reserves ? CampaignKind::kReserve
          : of_paths ? CampaignKind::kMultipath
          : of_hosts ? CampaignKind::kSession
                     : CampaignKind::kArray;

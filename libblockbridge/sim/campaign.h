@@ -8,7 +8,7 @@
 
 namespace bb::sim {
 
-enum class CampaignKind : uint8_t { kArray, kSession, kReserve, kNbd, kMultipath };
+enum class CampaignKind : uint8_t { kArray, kSession, kReserve, kNbd, kMultipath, kStripes };
 
 // Many runs of one kind, with one seed after the other.
 struct Campaign {

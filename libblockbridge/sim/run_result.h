@@ -81,5 +81,6 @@ RunResult run_array(const RunOptions& options);
 RunResult run_session(const RunOptions& options);
 RunResult run_reserve(const RunOptions& options);
 RunResult run_nbd(const RunOptions& options);
+RunResult run_stripes(const RunOptions& options);
 
 }  // namespace bb::sim

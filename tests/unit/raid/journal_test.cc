@@ -27,6 +27,7 @@ JournalHead sample_head() {
   return {.array = kArray,
           .life = kLife,
           .seq = 41,
+          .first_seq = 38,
           .offset_bytes = 8192,
           .slot = 1,
           .parts = {{.write = 0,
@@ -96,7 +97,10 @@ TEST(JournalHead, WhatCannotBeIsCorrupt) {
             "journal: write 0: touches members 5, on member 1 of 3");
   EXPECT_EQ(says([](JournalHead& head) { head.parts[0].touched_mask = 0b1010; }),
             "journal: write 0: touches members a, on member 1 of 3");
-  EXPECT_EQ(says([](JournalHead& head) { head.seq = 0; }), "journal: entry 0 of 2 parts");
+  EXPECT_EQ(says([](JournalHead& head) { head.seq = head.first_seq = 0; }),
+            "journal: entry 0 of 2 parts, those before 0 have ended");
+  EXPECT_EQ(says([](JournalHead& head) { head.first_seq = 42; }),
+            "journal: entry 41 of 2 parts, those before 42 have ended");
   EXPECT_EQ(says([](JournalHead& head) {
               head.parts[0].within_bytes = 0;
               head.parts[0].length_bytes = 65536;
@@ -180,6 +184,26 @@ TEST(JournalReplay, DroppedWhenOneLacksItOrHasItTorn) {
   torn.bytes[2][4096 + 700] ^= std::byte{1};
   torn.bytes[2][0] ^= std::byte{1};
   EXPECT_EQ(torn.plan(0b111).size(), 0u);
+}
+
+TEST(JournalReplay, DroppedWhenOneOfSeveralPartsIsTorn) {
+  for (size_t torn = 0; torn < 3; ++torn) {
+    Rings rings;
+    JournalHead head{.array = kArray, .life = kLife, .seq = 7, .slot = 0};
+    for (uint32_t i = 0; i < 2; ++i) {
+      std::vector<std::byte> data(512, std::byte{9});
+      head.parts.push_back({.write = 1,
+                            .row = 9,
+                            .touched_mask = 0b001,
+                            .within_bytes = i * 512,
+                            .length_bytes = 512,
+                            .checksum = crc32c(data)});
+      std::ranges::copy(data, rings.bytes[0].begin() + 4096 + i * 512);
+    }
+    encode_journal_head(head, Bytes(rings.bytes[0]).first(4096));
+    if (torn < 2) rings.bytes[0][4096 + torn * 512 + 100] ^= std::byte{1};
+    EXPECT_EQ(rings.plan(0b111).size(), torn < 2 ? 0u : 2u) << torn;
+  }
 }
 
 TEST(JournalReplay, InOrderAndAroundTheEnd) {

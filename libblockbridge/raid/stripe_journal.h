@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <deque>
+#include <map>
+#include <vector>
+
+#include "io/buffer.h"
+#include "io/sync.h"
+#include "raid/io_batch.h"
+#include "raid/journal_replay.h"
+#include "raid/journal_ring.h"
+#include "raid/stripe_layout.h"
+#include "raid/stripe_members.h"
+
+namespace bb::raid {
+
+// Puts writes into the members' rings before they are done in place. One entry is written at a
+// time; writes that come meanwhile share the next.
+class StripeJournal {
+ public:
+  struct Part {
+    uint32_t slot = 0;
+    uint32_t within_bytes = 0;  // of the chunk
+    ConstBytes bytes;
+  };
+
+  StripeJournal(io::Loop& loop, const StripeLayout& layout, StripeMembers& members);
+
+  void start(Uuid life);
+  const Uuid& life() const { return life_; }
+  // Durable on all members of `parts` when it is ok, but for those in `lacking_mask`, which have
+  // failed. The bytes stay as they are until then. `seq`: for done(). An error: nothing may go in
+  // place, and there is nothing to be done().
+  io::Task<Status> put(uint32_t row, std::vector<Part> parts, uint64_t* seq,
+                       uint64_t* lacking_mask);
+  // It is in place, as far as it will ever be.
+  void done(uint64_t seq);
+  // Returns when all that was put so far is done.
+  io::Task<Status> all_done();
+  // It is neither in place nor ever will be: its entry stays, and no other follows.
+  void stuck(const Status& why);
+  const Status& stuck() const { return stuck_; }
+  // Flushes every writable member; ok once all have done so whom anybody counts on.
+  io::Task<Status> flush();
+
+  uint64_t first_seq() const { return first_seq_; }  // entries before have ended
+
+  io::Task<void> stop();
+
+ private:
+  struct Waiting {
+    uint32_t row = 0;
+    std::vector<Part> parts;
+    uint64_t touched_mask = 0;
+    uint64_t seq = 0;
+    uint64_t lacking_mask = 0;
+    Status status;
+    io::Event written;
+    explicit Waiting(io::Loop& loop) : written(loop) {}
+  };
+  struct Entry {  // on one member
+    JournalHead head;
+    io::AlignedBuffer head_bytes;
+    std::vector<iovec> pieces;
+    uint64_t length_bytes = 0;
+  };
+
+  io::Task<void> run();
+  bool fits(const std::map<uint32_t, Entry>& entries, const Waiting& write) const;
+  static void add(std::map<uint32_t, Entry>& entries, const Waiting& write, uint32_t number);
+  std::vector<Waiting*> take_batch(std::map<uint32_t, Entry>& entries);
+  io::Task<Status> write_entry(std::map<uint32_t, Entry>* entries, std::vector<Waiting*>* batch);
+  io::Task<Status> make_room(const std::map<uint32_t, Entry>* entries);
+  uint64_t slots_without_room(const std::map<uint32_t, Entry>& entries) const;
+  io::Task<bool> announce(uint64_t slots_mask);
+  uint64_t first_not_done() const;
+  void place(uint32_t slot, uint64_t seq, Entry& entry, IoBatch& into);
+  uint64_t note_written(IoBatch& io, uint64_t first_seq);
+
+  io::Loop& loop_;
+  const StripeLayout& layout_;
+  StripeMembers& members_;
+  Uuid life_;
+  std::vector<JournalRing> rings_;  // by slot
+  std::deque<Waiting*> waiting_;
+  std::map<uint64_t, uint32_t> in_place_;  // writes not done yet, by entry
+  uint64_t next_seq_ = 1;
+  uint64_t first_seq_ = 1;
+  io::AlignedBuffer zeroes_;
+  io::Event work_, progress_;
+  Status stuck_;
+  bool stopping_ = false;
+  io::TaskGroup running_;
+};
+
+}  // namespace bb::raid

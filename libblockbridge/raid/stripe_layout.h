@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+// pure: values only
+#pragma once
+
+#include "base/uuid.h"
+#include "raid/journal_head.h"
+#include "raid/level.h"
+#include "raid/stripe_page.h"
+
+namespace bb::raid {
+
+// Where the parts of an array with parity lie on each of its members.
+struct StripeLayout {
+  Uuid array;
+  Shape shape;
+  uint64_t stripes = 0;
+  uint64_t rows = 0;  // more than stripes
+  uint64_t map_offset_bytes = 0;
+  uint64_t ring_offset_bytes = 0;
+  uint64_t ring_bytes = 0;  // a multiple of kJournalHeadBytes, and ring_min_bytes() at least
+  uint64_t data_offset_bytes = 0;
+};
+
+// The longest entry there may be, one head that announces what has ended, and room for another.
+inline uint64_t ring_min_bytes(const Shape& shape) {
+  return shape.chunk_bytes + 3 * kJournalHeadBytes;
+}
+
+}  // namespace bb::raid

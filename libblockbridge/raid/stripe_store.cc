@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "raid/stripe_store.h"
+
+#include "base/mutant.h"
+#include "raid/stripe_hold.h"
+
+namespace bb::raid {
+
+StripeStore::StripeStore(io::Loop& loop, StripeLayout layout, StripeMembers& members)
+    : loop_(loop),
+      layout_(layout),
+      members_(members),
+      code_(layout.shape.data_chunks(), layout.shape.level->parity),
+      map_(layout.array, layout.stripes, layout.rows),
+      journal_(loop, layout_, members),
+      pages_mutex_(loop),
+      rows_freed_(loop) {}
+
+StripeStore::~StripeStore() {
+  BB_CHECK(stripes_.idle(), "a store of stripes ends with I/O in flight");
+}
+
+io::Task<Status> StripeStore::start(Uuid life) {
+  journal_.start(life);
+  if (map_.batch_wanted()) co_return co_await write_pages();
+  co_return Status();
+}
+
+io::Task<void> StripeStore::stop() { co_await journal_.stop(); }
+
+uint64_t StripeStore::size_bytes() const { return layout_.stripes * stripe_bytes(); }
+
+std::vector<StripeStore::Piece> StripeStore::pieces_of(uint64_t offset_bytes,
+                                                       uint64_t length_bytes) const {
+  std::vector<Piece> pieces;
+  for (uint64_t at = 0; at < length_bytes;) {
+    uint64_t within = (offset_bytes + at) % stripe_bytes();
+    uint64_t length = std::min(length_bytes - at, stripe_bytes() - within);
+    pieces.push_back({(offset_bytes + at) / stripe_bytes(), within, length, at});
+    at += length;
+  }
+  return pieces;
+}
+
+io::Task<Status> StripeStore::read(uint64_t offset_bytes, Bytes into) {
+  for (const Piece& piece : pieces_of(offset_bytes, into.size())) {
+    Hold hold(*this, piece.stripe, io::LockMode::kShared);
+    co_await hold;
+    BB_CO_TRY(co_await read_piece(piece, into.subspan(piece.at_bytes, piece.length_bytes)));
+  }
+  co_return Status();
+}
+
+io::Task<Status> StripeStore::write(uint64_t offset_bytes, ConstBytes from, bool fua) {
+  for (const Piece& piece : pieces_of(offset_bytes, from.size())) {
+    BB_CO_TRY(journal_.stuck());
+    Hold hold(*this, piece.stripe, io::LockMode::kExclusive);
+    co_await hold;
+    BB_CO_TRY(co_await write_piece(piece, from.subspan(piece.at_bytes, piece.length_bytes)));
+  }
+  if (fua) co_return co_await flush();
+  co_return Status();
+}
+
+Status StripeStore::lost(uint64_t stripe, uint64_t lost_mask) const {
+  return error(Code::k_unavailable, "stripe {}: members {:x} cannot be read, and RAID {} has {} {}",
+               stripe, lost_mask, layout_.shape.level->name, layout_.shape.level->parity,
+               layout_.shape.level->parity == 1 ? "parity" : "parities");
+}
+
+// A member that could not read a sector may well have the others: it stays. Returns the slots.
+uint64_t StripeStore::note_failures(IoBatch& batch) {
+  uint64_t mask = 0;
+  for (IoBatch::Leg& leg : batch.legs()) {
+    if (leg.status.ok()) continue;
+    mask |= uint64_t{1} << leg.slot;
+    bool medium = leg.status.code() == Code::k_io_error || leg.status.code() == Code::k_corrupt;
+    if (leg.op != io::IoOp::kRead || !medium) members_.failed(leg.slot, leg.status);
+  }
+  return mask;
+}
+
+// Also those that were asked nothing, because they had failed before: all slots that lack it.
+uint64_t StripeStore::note_lacking(IoBatch& batch) {
+  uint64_t taken = 0;
+  for (IoBatch::Leg& leg : batch.legs()) taken |= uint64_t{1} << leg.slot;
+  return ~taken | note_failures(batch);
+}
+
+// --- flushing
+
+io::Task<Status> StripeStore::flush() {
+  if (map_.batch_wanted() || map_.in_batch()) co_return co_await write_pages();
+  co_return co_await journal_.flush();
+}
+
+// What moved is durable where it lies, then the pages say so, then the rows of before are free. The
+// journal's entries for those rows have ended by then, and the pages say that too.
+io::Task<Status> StripeStore::write_pages() {
+  auto held = co_await pages_mutex_.scoped();
+  if (!map_.batch_wanted()) co_return co_await journal_.flush();
+  std::vector<uint32_t> pages = map_.batch_begin();
+  Status status = co_await journal_.all_done();
+  if (status.ok() && !BB_MUTANT(kPageUnflushed)) status = co_await journal_.flush();
+  if (status.ok()) {
+    io::AlignedBuffer bytes(pages.size() * kStripePageBytes);
+    IoBatch batch;
+    uint64_t first_seq = BB_MUTANT(kPageForgets) ? 0 : journal_.first_seq();
+    for (size_t i = 0; i < pages.size(); ++i) {
+      Bytes page = bytes.bytes().subspan(i * kStripePageBytes, kStripePageBytes);
+      StripePageHead head = map_.encode(pages[i], journal_.life(), first_seq, page);
+      uint64_t at = layout_.map_offset_bytes + stripe_page_offset_bytes(pages[i], head.generation);
+      for (uint32_t slot = 0; slot < layout_.shape.members; ++slot) {
+        if ((members_.writable_mask() >> slot & 1) == 0) continue;
+        batch.write(slot, members_.device(slot), at, page, true);
+      }
+    }
+    co_await batch;
+    status = co_await members_.settle(note_lacking(batch));
+  }
+  map_.batch_end(status.ok());
+  rows_freed_.set();
+  co_return status;
+}
+
+}  // namespace bb::raid

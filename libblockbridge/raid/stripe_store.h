@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <vector>
+
+#include "io/buffer.h"
+#include "io/range_lock.h"
+#include "io/sync.h"
+#include "raid/io_batch.h"
+#include "raid/stripe_journal.h"
+#include "raid/stripe_map.h"
+#include "raid/stripe_plan.h"
+
+namespace bb::raid {
+
+// The data path of levels with parity: blocks of an array on the members it is given
+// (docs/decisions/014-levels.md). Reads, writes and flushes may be in flight together; those of one
+// stripe wait for each other, reads among themselves excepted. Belongs to one loop.
+class StripeStore {
+ public:
+  StripeStore(io::Loop& loop, StripeLayout layout, StripeMembers& members);
+  ~StripeStore();
+
+  // After a stop, before anything else: finds the map, and does again what the journal has. `life`:
+  // the newest one that the superblock of any readable member names. All is durable when it
+  // returns; then the superblocks get a newer life, and start() follows.
+  io::Task<Status> recover(Uuid life);
+  // In this life of the journal. Pages that members do not agree on are written.
+  io::Task<Status> start(Uuid life);
+
+  uint64_t size_bytes() const;
+  // Within the size, whole blocks. A write that failed may have happened, in whole or in part; when
+  // members could be neither written nor done without, none follows until the next recover().
+  io::Task<Status> read(uint64_t offset_bytes, Bytes into);
+  io::Task<Status> write(uint64_t offset_bytes, ConstBytes from, bool fua);
+  io::Task<Status> flush();
+  // Once, before destruction, when nothing else is in flight.
+  io::Task<void> stop();
+
+  const StripeMap& map() const { return map_; }
+
+ private:
+  struct Piece {  // of a request, in one stripe
+    uint64_t stripe = 0;
+    uint64_t within_bytes = 0;
+    uint64_t length_bytes = 0;
+    uint64_t at_bytes = 0;  // in the request's memory
+  };
+  class Hold;
+  class Work;
+
+  std::vector<Piece> pieces_of(uint64_t offset_bytes, uint64_t length_bytes) const;
+  uint64_t stripe_bytes() const { return layout_.shape.chunk_bytes * layout_.shape.data_chunks(); }
+  uint64_t place(uint32_t row, uint64_t within_bytes) const {
+    return layout_.data_offset_bytes + row * layout_.shape.chunk_bytes + within_bytes;
+  }
+  Status lost(uint64_t stripe, uint64_t lost_mask) const;
+  uint64_t note_failures(IoBatch& batch);
+  uint64_t note_lacking(IoBatch& batch);
+  io::Task<Status> write_pages();
+
+  // stripe_read.cc
+  io::Task<Status> read_piece(Piece piece, Bytes into);
+  io::Task<Status> read_around(uint32_t row, uint32_t block, uint64_t within_bytes, Bytes into,
+                               uint64_t bad_mask);
+
+  // stripe_write.cc
+  io::Task<Status> write_piece(Piece piece, ConstBytes from);
+  io::Task<Status> write_whole(uint64_t stripe, ConstBytes from);
+  io::Task<Status> write_part(Piece piece, ConstBytes from);
+  io::Task<Status> read_old(Work* work);
+  io::Task<Status> put_in_place(Work* work, uint64_t lacking_mask);
+
+  // stripe_recover.cc
+  io::Task<Status> all_or_failed(IoBatch* batch, const char* what);
+  io::Task<Status> load_map(std::vector<std::vector<StripePageHead>>* heads);
+  io::Task<Status> replay(Uuid life, const std::vector<std::vector<StripePageHead>>* heads);
+  io::Task<Status> replay_steps(const std::vector<ReplayStep>* steps,
+                                const std::vector<io::AlignedBuffer>* rings);
+
+  io::Loop& loop_;
+  StripeLayout layout_;
+  StripeMembers& members_;
+  ParityCode code_;
+  StripeMap map_;
+  StripeJournal journal_;
+  io::RangeLock stripes_;  // a byte for each stripe
+  io::Mutex pages_mutex_;
+  io::Event rows_freed_;
+};
+
+}  // namespace bb::raid

@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+// A write of a stripe: as a whole to a free row, or a part of it in place, behind the journal.
+#include <array>
+#include <bit>
+
+#include "base/mutant.h"
+#include "raid/stripe_store.h"
+
+namespace bb::raid {
+
+// A write of a part of a stripe: its bands, with the memory that they are worked out in.
+class StripeStore::Work {
+ public:
+  struct Stretch {
+    Band band;
+    BandPlan plan;
+    std::vector<std::byte*> old;   // by block; null: not read
+    std::vector<std::byte*> made;  // by block; null: does not change, or is away
+    std::byte* scratch = nullptr;
+  };
+
+  Work(const StripeStore& store, Piece what, ConstBytes from)
+      : piece(what), row(store.map_.row_of(what.stripe)) {
+    const Shape& shape = store.layout_.shape;
+    size_t bytes = 0;
+    size_t blocks = 2 * size_t{shape.members} + kBandScratchBlocks;
+    for (const Band& band : bands_of(shape, piece.within_bytes, piece.length_bytes)) {
+      stretches.push_back({.band = band});
+      bytes += blocks * band.length_bytes;
+    }
+    memory = io::AlignedBuffer(bytes);
+    std::byte* next = memory.data();
+    for (Stretch& one : stretches) {
+      size_t length = one.band.length_bytes;
+      room.push_back(next);
+      one.scratch = next + 2 * size_t{shape.members} * length;
+      next += blocks * length;
+      one.made.resize(shape.members);
+      for (uint32_t block = 0; block < shape.data_chunks(); ++block) {
+        if ((one.band.written_mask >> block & 1) == 0) continue;
+        uint64_t at = block * shape.chunk_bytes + one.band.within_bytes - piece.within_bytes;
+        one.made[block] = room.back() + (shape.members + block) * length;
+        std::memcpy(one.made[block], from.data() + at, length);
+      }
+    }
+  }
+
+  Piece piece;
+  uint32_t row;
+  std::vector<Stretch> stretches;
+  std::vector<std::byte*> room;  // of each stretch
+  io::AlignedBuffer memory;
+  uint64_t bad_mask = 0;  // slots that could not be read
+  uint64_t away_mask = 0;
+};
+
+io::Task<Status> StripeStore::write_piece(Piece piece, ConstBytes from) {
+  if (piece.length_bytes == stripe_bytes()) {
+    co_return co_await write_whole(piece.stripe, from);
+  }
+  co_return co_await write_part(piece, from);
+}
+
+io::Task<Status> StripeStore::write_whole(uint64_t stripe, ConstBytes from) {
+  const Shape& shape = layout_.shape;
+  std::optional<uint32_t> row = map_.take_row(map_.row_of(stripe));
+  while (!row) {
+    BB_CO_TRY(co_await write_pages());
+    row = map_.take_row(map_.row_of(stripe));
+    if (row) break;
+    // Whoever took what was freed moves a stripe there, and frees another.
+    rows_freed_.reset();
+    if (!map_.batch_wanted()) co_await rows_freed_.wait();
+  }
+  uint64_t chunk = shape.chunk_bytes;
+  io::AlignedBuffer memory(shape.members * chunk);
+  std::vector<std::byte*> blocks;
+  for (uint32_t i = 0; i < shape.members; ++i) blocks.push_back(memory.data() + i * chunk);
+  std::memcpy(memory.data(), from.data(), from.size());
+  code_.encode(blocks.data(), blocks.data() + shape.data_chunks(), chunk);
+  IoBatch batch;
+  for (uint32_t block = 0; block < shape.members; ++block) {
+    uint32_t slot = block_slot(shape, *row, block);
+    if ((members_.writable_mask() >> slot & 1) == 0) continue;
+    batch.write(slot, members_.device(slot), place(*row, 0), {blocks[block], chunk}, false);
+  }
+  co_await batch;
+  uint64_t lacking = note_lacking(batch);
+  Status status = co_await members_.settle(BB_MUTANT(kSettleLate) ? 0 : lacking);
+  if (!status.ok()) {
+    map_.give_back(*row);
+    rows_freed_.set();
+    co_return status;
+  }
+  map_.move(stripe, *row);
+  rows_freed_.set();
+  co_return status;
+}
+
+// Until all that the plans want has been read: who cannot be read is done without.
+io::Task<Status> StripeStore::read_old(Work* work) {
+  const Shape& shape = layout_.shape;
+  uint64_t all = shape.members == 64 ? ~uint64_t{0} : (uint64_t{1} << shape.members) - 1;
+  for (;;) {
+    work->away_mask = all & ~members_.writable_mask();
+    uint64_t unreadable = (all & ~members_.readable_mask() & ~work->away_mask) | work->bad_mask;
+    uint64_t lost_slots = work->away_mask | unreadable;
+    if (std::popcount(lost_slots) > static_cast<int>(shape.level->parity)) {
+      co_return lost(work->piece.stripe, lost_slots);
+    }
+    IoBatch batch;
+    for (size_t i = 0; i < work->stretches.size(); ++i) {
+      Work::Stretch& one = work->stretches[i];
+      size_t length = one.band.length_bytes;
+      one.plan = plan_band(shape, one.band, blocks_of_slots(shape, work->row, work->away_mask),
+                           blocks_of_slots(shape, work->row, unreadable & ~work->away_mask));
+      one.old.assign(shape.members, nullptr);
+      for (uint32_t block = 0; block < shape.members; ++block) {
+        if ((one.plan.read_mask >> block & 1) == 0) continue;
+        one.old[block] = work->room[i] + block * length;
+        uint32_t slot = block_slot(shape, work->row, block);
+        batch.read(slot, members_.device(slot), place(work->row, one.band.within_bytes),
+                   {one.old[block], length});
+      }
+    }
+    co_await batch;
+    uint64_t failed = note_failures(batch);
+    if (failed == 0) co_return Status();
+    work->bad_mask |= failed;
+  }
+}
+
+io::Task<Status> StripeStore::write_part(Piece piece, ConstBytes from) {
+  const Shape& shape = layout_.shape;
+  Work work(*this, piece, from);
+  BB_CO_TRY(co_await read_old(&work));
+  std::vector<StripeJournal::Part> parts;
+  uint64_t touched = 0;
+  for (size_t i = 0; i < work.stretches.size(); ++i) {
+    Work::Stretch& one = work.stretches[i];
+    size_t length = one.band.length_bytes;
+    for (uint32_t block = shape.data_chunks(); block < shape.members; ++block) {
+      bool there = (one.plan.change_mask >> block & 1) != 0;
+      one.made[block] = there ? work.room[i] + (shape.members + block) * length : nullptr;
+    }
+    encode_band(code_, one.band, one.plan, one.old, one.made,
+                {one.scratch, kBandScratchBlocks * length});
+    for (uint32_t block = 0; block < shape.members; ++block) {
+      if ((one.plan.change_mask >> block & 1) == 0) continue;
+      uint32_t slot = block_slot(shape, work.row, block);
+      touched |= uint64_t{1} << slot;
+      parts.push_back({slot, one.band.within_bytes, {one.made[block], length}});
+    }
+  }
+  uint64_t lacking = 0;
+  uint64_t seq = 0;
+  if (BB_MUTANT(kNoJournal)) co_return co_await put_in_place(&work, 0);
+  if (BB_MUTANT(kInPlaceEarly)) BB_CO_TRY(co_await put_in_place(&work, 0));
+  BB_CO_TRY(co_await journal_.put(work.row, std::move(parts), &seq, &lacking));
+  Status status;
+  if (lacking == touched && touched != 0) {
+    status = error(Code::k_unavailable, "stripe {}: no member took the write", piece.stripe);
+  } else {
+    // Who lacks the entry must not count any more before anything is in place.
+    status = co_await members_.settle(lacking);
+    if (status.ok()) status = co_await put_in_place(&work, lacking);
+  }
+  if (status.ok()) {
+    journal_.done(seq);
+  } else {
+    journal_.stuck(status);  // recover() does it again, or drops it
+  }
+  co_return status;
+}
+
+io::Task<Status> StripeStore::put_in_place(Work* work, uint64_t lacking_mask) {
+  IoBatch batch;
+  uint64_t missed = work->away_mask;
+  for (const Work::Stretch& one : work->stretches) {
+    for (uint32_t block = 0; block < layout_.shape.members; ++block) {
+      if ((one.plan.change_mask >> block & 1) == 0) continue;
+      if (BB_MUTANT(kParityOfOne) && block > layout_.shape.data_chunks()) continue;
+      uint32_t slot = block_slot(layout_.shape, work->row, block);
+      bool there = (members_.writable_mask() & ~lacking_mask) >> slot & 1;
+      if (!there) {
+        missed |= uint64_t{1} << slot;
+        continue;
+      }
+      batch.write(slot, members_.device(slot), place(work->row, one.band.within_bytes),
+                  {one.made[block], one.band.length_bytes}, false);
+    }
+  }
+  co_await batch;
+  missed |= note_failures(batch);
+  if (BB_MUTANT(kSettleLate)) co_return Status();
+  co_return co_await members_.settle(missed);
+}
+
+}  // namespace bb::raid
