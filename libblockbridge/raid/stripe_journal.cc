@@ -18,7 +18,7 @@ StripeJournal::StripeJournal(io::Loop& loop, const StripeLayout& layout, StripeM
       work_(loop),
       progress_(loop),
       running_(loop) {
-  BB_CHECK(layout.ring_bytes >= ring_min_bytes(layout.shape),
+  BB_CHECK(layout.ring_bytes == 0 || layout.ring_bytes >= ring_min_bytes(layout.shape),
            "a ring of {} bytes, and {} are needed", layout.ring_bytes,
            ring_min_bytes(layout.shape));
   std::memset(zeroes_.data(), 0, zeroes_.size());

@@ -17,7 +17,9 @@ struct StripeLayout {
   uint64_t rows = 0;  // more than stripes
   uint64_t map_offset_bytes = 0;
   uint64_t ring_offset_bytes = 0;
-  uint64_t ring_bytes = 0;  // a multiple of kJournalHeadBytes, and ring_min_bytes() at least
+  // A multiple of kJournalHeadBytes, and ring_min_bytes() at least. 0: no journal, a crash may
+  // leave parity wrong; to measure what the journal costs.
+  uint64_t ring_bytes = 0;
   uint64_t data_offset_bytes = 0;
 };
 

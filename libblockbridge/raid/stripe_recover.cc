@@ -75,6 +75,7 @@ io::Task<Status> StripeStore::load_map(std::vector<std::vector<StripePageHead>>*
 
 io::Task<Status> StripeStore::replay(Uuid life,
                                      const std::vector<std::vector<StripePageHead>>* heads) {
+  if (layout_.ring_bytes == 0) co_return Status();
   std::vector<io::AlignedBuffer> rings(layout_.shape.members);
   std::vector<std::vector<FoundEntry>> found(layout_.shape.members);
   uint64_t present = members_.readable_mask();

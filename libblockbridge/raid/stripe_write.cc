@@ -73,11 +73,18 @@ io::Task<Status> StripeStore::write_whole(uint64_t stripe, ConstBytes from) {
     if (!map_.batch_wanted()) co_await rows_freed_.wait();
   }
   uint64_t chunk = shape.chunk_bytes;
-  io::AlignedBuffer memory(shape.members * chunk);
-  std::vector<std::byte*> blocks;
-  for (uint32_t i = 0; i < shape.members; ++i) blocks.push_back(memory.data() + i * chunk);
-  std::memcpy(memory.data(), from.data(), from.size());
-  code_.encode(blocks.data(), blocks.data() + shape.data_chunks(), chunk);
+  uint32_t data = shape.data_chunks();
+  // The host's own memory goes to the members, unless the arithmetic wants it elsewhere.
+  bool aligned = reinterpret_cast<uintptr_t>(from.data()) % kParityAlignBytes == 0;
+  io::AlignedBuffer memory((aligned ? shape.level->parity : shape.members) * chunk);
+  std::vector<std::byte*> blocks(shape.members);
+  for (uint32_t i = 0; i < shape.members; ++i) {
+    bool given = aligned && i < data;
+    blocks[i] = given ? const_cast<std::byte*>(from.data()) + i * chunk
+                      : memory.data() + (aligned ? i - data : i) * chunk;
+  }
+  if (!aligned) std::memcpy(memory.data(), from.data(), from.size());
+  code_.encode(blocks.data(), blocks.data() + data, chunk);
   IoBatch batch;
   for (uint32_t block = 0; block < shape.members; ++block) {
     uint32_t slot = block_slot(shape, *row, block);
@@ -154,7 +161,8 @@ io::Task<Status> StripeStore::write_part(Piece piece, ConstBytes from) {
   }
   uint64_t lacking = 0;
   uint64_t seq = 0;
-  if (BB_MUTANT(kNoJournal)) co_return co_await put_in_place(&work, 0);
+  bool journal = layout_.ring_bytes != 0 && !BB_MUTANT(kNoJournal);
+  if (!journal) co_return co_await put_in_place(&work, 0);
   if (BB_MUTANT(kInPlaceEarly)) BB_CO_TRY(co_await put_in_place(&work, 0));
   BB_CO_TRY(co_await journal_.put(work.row, std::move(parts), &seq, &lacking));
   Status status;
