@@ -28,7 +28,7 @@ constexpr uint64_t kIoBytes = 1 * MiB;
 constexpr uint64_t kPartBytes = 4 * KiB;
 constexpr uint64_t kMapAt = 64 * KiB;
 constexpr uint64_t kRingAt = 1 * MiB;
-constexpr uint64_t kRingBytes = 4 * MiB;
+constexpr uint64_t kRingBytes = 256 * KiB;
 constexpr uint64_t kDataAt = 8 * MiB;
 
 double cpu_seconds() {

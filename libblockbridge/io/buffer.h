@@ -17,6 +17,8 @@ class AlignedBuffer {
 
   AlignedBuffer() = default;
   explicit AlignedBuffer(size_t size_bytes);
+  // As it comes: for whoever writes all of it before any of it is read or sent.
+  static AlignedBuffer uncleared(size_t size_bytes);
 
   std::byte* data() { return memory_.get(); }
   const std::byte* data() const { return memory_.get(); }

@@ -257,7 +257,7 @@ void StripeJournal::place(uint32_t slot, uint64_t seq, Entry& entry, IoBatch& in
   std::optional<uint64_t> at = rings_[slot].take(entry.head.seq, entry.head.length_bytes());
   BB_CHECK(at.has_value(), "the journal's ring of member {} is full", slot);
   entry.head.offset_bytes = *at;
-  entry.head_bytes = io::AlignedBuffer(kJournalHeadBytes);
+  entry.head_bytes = io::AlignedBuffer::uncleared(kJournalHeadBytes);
   encode_journal_head(entry.head, entry.head_bytes.bytes());
   std::vector<iovec> first = {entry.head_bytes.as_iovec()};
   first.insert(first.end(), entry.pieces.begin(), entry.pieces.end());

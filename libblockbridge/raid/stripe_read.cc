@@ -51,7 +51,8 @@ io::Task<Status> StripeStore::read_around(uint32_t row, uint32_t block, uint64_t
     }
     BB_CO_ASSIGN(Reconstruction plan, Reconstruction::plan(code_, lost_blocks));
     size_t length = into.size();
-    io::AlignedBuffer memory((plan.sources().size() + plan.lost().size()) * length);
+    io::AlignedBuffer memory =
+        io::AlignedBuffer::uncleared((plan.sources().size() + plan.lost().size()) * length);
     std::vector<const std::byte*> sources;
     IoBatch batch;
     for (uint32_t source : plan.sources()) {

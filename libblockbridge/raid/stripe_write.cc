@@ -16,31 +16,40 @@ class StripeStore::Work {
     BandPlan plan;
     std::vector<std::byte*> old;   // by block; null: not read
     std::vector<std::byte*> made;  // by block; null: does not change, or is away
+    std::vector<std::byte*> parity;
     std::byte* scratch = nullptr;
+    io::AlignedBuffer memory;  // of old
   };
 
   Work(const StripeStore& store, Piece what, ConstBytes from)
       : piece(what), row(store.map_.row_of(what.stripe)) {
     const Shape& shape = store.layout_.shape;
-    size_t bytes = 0;
-    size_t blocks = 2 * size_t{shape.members} + kBandScratchBlocks;
+    // The host's own memory goes to the members, unless the arithmetic wants it elsewhere.
+    bool aligned = reinterpret_cast<uintptr_t>(from.data()) % kParityAlignBytes == 0;
+    size_t bytes = aligned ? 0 : from.size();
+    size_t own = shape.level->parity + kBandScratchBlocks;
     for (const Band& band : bands_of(shape, piece.within_bytes, piece.length_bytes)) {
       stretches.push_back({.band = band});
-      bytes += blocks * band.length_bytes;
+      bytes += own * band.length_bytes;
     }
-    memory = io::AlignedBuffer(bytes);
+    memory = io::AlignedBuffer::uncleared(bytes);
     std::byte* next = memory.data();
+    auto* data = const_cast<std::byte*>(from.data());
+    if (!aligned) {
+      data = next;
+      next += from.size();
+      std::memcpy(data, from.data(), from.size());
+    }
     for (Stretch& one : stretches) {
       size_t length = one.band.length_bytes;
-      room.push_back(next);
-      one.scratch = next + 2 * size_t{shape.members} * length;
-      next += blocks * length;
+      for (uint32_t i = 0; i < shape.level->parity; ++i, next += length) one.parity.push_back(next);
+      one.scratch = next;
+      next += kBandScratchBlocks * length;
       one.made.resize(shape.members);
       for (uint32_t block = 0; block < shape.data_chunks(); ++block) {
         if ((one.band.written_mask >> block & 1) == 0) continue;
         uint64_t at = block * shape.chunk_bytes + one.band.within_bytes - piece.within_bytes;
-        one.made[block] = room.back() + (shape.members + block) * length;
-        std::memcpy(one.made[block], from.data() + at, length);
+        one.made[block] = data + at;
       }
     }
   }
@@ -48,7 +57,6 @@ class StripeStore::Work {
   Piece piece;
   uint32_t row;
   std::vector<Stretch> stretches;
-  std::vector<std::byte*> room;  // of each stretch
   io::AlignedBuffer memory;
   uint64_t bad_mask = 0;  // slots that could not be read
   uint64_t away_mask = 0;
@@ -76,7 +84,8 @@ io::Task<Status> StripeStore::write_whole(uint64_t stripe, ConstBytes from) {
   uint32_t data = shape.data_chunks();
   // The host's own memory goes to the members, unless the arithmetic wants it elsewhere.
   bool aligned = reinterpret_cast<uintptr_t>(from.data()) % kParityAlignBytes == 0;
-  io::AlignedBuffer memory((aligned ? shape.level->parity : shape.members) * chunk);
+  uint32_t own = aligned ? shape.level->parity : shape.members;
+  io::AlignedBuffer memory = io::AlignedBuffer::uncleared(own * chunk);
   std::vector<std::byte*> blocks(shape.members);
   for (uint32_t i = 0; i < shape.members; ++i) {
     bool given = aligned && i < data;
@@ -116,15 +125,18 @@ io::Task<Status> StripeStore::read_old(Work* work) {
       co_return lost(work->piece.stripe, lost_slots);
     }
     IoBatch batch;
-    for (size_t i = 0; i < work->stretches.size(); ++i) {
-      Work::Stretch& one = work->stretches[i];
+    for (Work::Stretch& one : work->stretches) {
       size_t length = one.band.length_bytes;
       one.plan = plan_band(shape, one.band, blocks_of_slots(shape, work->row, work->away_mask),
                            blocks_of_slots(shape, work->row, unreadable & ~work->away_mask));
       one.old.assign(shape.members, nullptr);
+      one.memory = io::AlignedBuffer::uncleared(
+          static_cast<size_t>(std::popcount(one.plan.read_mask)) * length);
+      std::byte* next = one.memory.data();
       for (uint32_t block = 0; block < shape.members; ++block) {
         if ((one.plan.read_mask >> block & 1) == 0) continue;
-        one.old[block] = work->room[i] + block * length;
+        one.old[block] = next;
+        next += length;
         uint32_t slot = block_slot(shape, work->row, block);
         batch.read(slot, members_.device(slot), place(work->row, one.band.within_bytes),
                    {one.old[block], length});
@@ -143,12 +155,11 @@ io::Task<Status> StripeStore::write_part(Piece piece, ConstBytes from) {
   BB_CO_TRY(co_await read_old(&work));
   std::vector<StripeJournal::Part> parts;
   uint64_t touched = 0;
-  for (size_t i = 0; i < work.stretches.size(); ++i) {
-    Work::Stretch& one = work.stretches[i];
+  for (Work::Stretch& one : work.stretches) {
     size_t length = one.band.length_bytes;
     for (uint32_t block = shape.data_chunks(); block < shape.members; ++block) {
       bool there = (one.plan.change_mask >> block & 1) != 0;
-      one.made[block] = there ? work.room[i] + (shape.members + block) * length : nullptr;
+      one.made[block] = there ? one.parity[block - shape.data_chunks()] : nullptr;
     }
     encode_band(code_, one.band, one.plan, one.old, one.made,
                 {one.scratch, kBandScratchBlocks * length});
