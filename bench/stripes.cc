@@ -203,6 +203,8 @@ int main(int argc, char** argv) {
   std::vector<std::string> shapes = {"6.10", "5.5"};
   uint64_t megabytes = 256;
   uint32_t rounds = 5;
+  std::vector<uint32_t> depths = {1, 32};
+  app.add_option("--depth", depths, "of 4 KiB writes")->capture_default_str();
   app.add_option("--shape", shapes, "LEVEL.MEMBERS")->capture_default_str();
   app.add_option("--mib", megabytes, "of whole stripes, written once a round")
       ->capture_default_str();
@@ -217,7 +219,7 @@ int main(int argc, char** argv) {
       return 2;
     }
     whole(*runtime, *shape, megabytes, rounds);
-    for (uint32_t depth : {1u, 32u}) parts(*runtime, *shape, depth, rounds);
+    for (uint32_t depth : depths) parts(*runtime, *shape, depth, rounds);
   }
   return 0;
 }

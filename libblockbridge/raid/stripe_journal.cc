@@ -14,6 +14,7 @@ StripeJournal::StripeJournal(io::Loop& loop, const StripeLayout& layout, StripeM
       layout_(layout),
       members_(members),
       rings_(layout.shape.members, JournalRing(layout.ring_bytes)),
+      entries_(layout.shape.members),
       zeroes_(kJournalHeadBytes),
       work_(loop),
       progress_(loop),
@@ -84,7 +85,8 @@ io::Task<Status> StripeJournal::flush() {
   }
   co_await batch;
   uint64_t flushed = 0;
-  for (IoBatch::Leg& leg : batch.legs()) {
+  for (size_t i = 0; i < batch.size(); ++i) {
+    const IoBatch::Leg& leg = batch.leg(i);
     if (leg.status.ok()) {
       flushed |= uint64_t{1} << leg.slot;
     } else {
@@ -99,6 +101,13 @@ io::Task<Status> StripeJournal::flush() {
   co_return Status();
 }
 
+void StripeJournal::Entry::clear() {
+  head.parts.clear();
+  pieces.clear();
+  around.clear();
+  part_bytes = 0;
+}
+
 io::Task<void> StripeJournal::run() {
   for (;;) {
     while (waiting_.empty() && !stopping_) {
@@ -106,10 +115,10 @@ io::Task<void> StripeJournal::run() {
       co_await work_.wait();
     }
     if (waiting_.empty()) co_return;
-    std::map<uint32_t, Entry> entries;
-    std::vector<Waiting*> batch = take_batch(entries);
-    Status status = co_await make_room(&entries);
-    if (status.ok()) status = co_await write_entry(&entries, &batch);
+    uint64_t slots = 0;
+    std::vector<Waiting*> batch = take_batch(&slots);
+    Status status = co_await make_room(slots);
+    if (status.ok()) co_await write_entry(slots, &batch);
     for (Waiting* write : batch) {
       write->status = status;
       write->written.set();
@@ -117,14 +126,13 @@ io::Task<void> StripeJournal::run() {
   }
 }
 
-bool StripeJournal::fits(const std::map<uint32_t, Entry>& entries, const Waiting& write) const {
+bool StripeJournal::fits(uint64_t slots, const Waiting& write) const {
   // At most a quarter of a ring at once, so that one entry is written while others end.
   uint64_t most = layout_.ring_bytes / 4;
   for (const Part& part : write.parts) {
-    auto found = entries.find(part.slot);
-    if (found == entries.end()) continue;
-    uint64_t bytes = found->second.length_bytes;
-    size_t parts = found->second.head.parts.size();
+    if ((slots >> part.slot & 1) == 0) continue;
+    uint64_t bytes = entries_[part.slot].part_bytes;
+    size_t parts = entries_[part.slot].head.parts.size();
     for (const Part& other : write.parts) {
       if (other.slot != part.slot) continue;
       bytes += other.bytes.size();
@@ -135,9 +143,15 @@ bool StripeJournal::fits(const std::map<uint32_t, Entry>& entries, const Waiting
   return true;
 }
 
-void StripeJournal::add(std::map<uint32_t, Entry>& entries, const Waiting& write, uint32_t number) {
+void StripeJournal::add(uint64_t* slots, const Waiting& write, uint32_t number) {
   for (const Part& part : write.parts) {
-    Entry& entry = entries[part.slot];
+    Entry& entry = entries_[part.slot];
+    if ((*slots >> part.slot & 1) == 0) {
+      *slots |= uint64_t{1} << part.slot;
+      entry.clear();
+      if (entry.head_bytes.size() == 0) entry.head_bytes = io::AlignedBuffer(kJournalHeadBytes);
+      entry.pieces.push_back(entry.head_bytes.as_iovec());
+    }
     entry.head.parts.push_back({.write = number,
                                 .row = write.row,
                                 .touched_mask = write.touched_mask,
@@ -146,37 +160,38 @@ void StripeJournal::add(std::map<uint32_t, Entry>& entries, const Waiting& write
                                 .checksum = crc32c(part.bytes)});
     entry.pieces.push_back(
         {.iov_base = const_cast<std::byte*>(part.bytes.data()), .iov_len = part.bytes.size()});
-    entry.length_bytes += part.bytes.size();
+    entry.part_bytes += part.bytes.size();
   }
 }
 
-std::vector<StripeJournal::Waiting*> StripeJournal::take_batch(std::map<uint32_t, Entry>& entries) {
+std::vector<StripeJournal::Waiting*> StripeJournal::take_batch(uint64_t* slots) {
   std::vector<Waiting*> batch;
-  while (!waiting_.empty() && (batch.empty() || fits(entries, *waiting_.front()))) {
+  while (!waiting_.empty() && (batch.empty() || fits(*slots, *waiting_.front()))) {
     Waiting* write = waiting_.front();
     waiting_.pop_front();
-    add(entries, *write, static_cast<uint32_t>(batch.size()));
+    add(slots, *write, static_cast<uint32_t>(batch.size()));
     batch.push_back(write);
   }
   return batch;
 }
 
 // One head's room is kept, to announce what has ended.
-uint64_t StripeJournal::slots_without_room(const std::map<uint32_t, Entry>& entries) const {
+uint64_t StripeJournal::slots_without_room(uint64_t slots) const {
   uint64_t mask = 0;
-  for (const auto& [slot, entry] : entries) {
-    bool room = rings_[slot].has_room(entry.head.length_bytes() + kJournalHeadBytes);
-    if (!room) mask |= uint64_t{1} << slot;
+  for (uint32_t slot = 0; slot < rings_.size(); ++slot) {
+    if ((slots >> slot & 1) == 0) continue;
+    uint64_t length = entries_[slot].head.length_bytes() + kJournalHeadBytes;
+    if (!rings_[slot].has_room(length)) mask |= uint64_t{1} << slot;
   }
   return mask;
 }
 
 // Entries end when they are in place and flushed, and their room is used again once a head of the
 // same ring says so.
-io::Task<Status> StripeJournal::make_room(const std::map<uint32_t, Entry>* entries) {
+io::Task<Status> StripeJournal::make_room(uint64_t slots) {
   for (;;) {
     BB_CO_TRY(stuck_);
-    uint64_t full = slots_without_room(*entries);
+    uint64_t full = slots_without_room(slots);
     if (full == 0) co_return Status();
     if (co_await announce(full)) continue;
     if (first_not_done() > first_seq_) {
@@ -189,10 +204,10 @@ io::Task<Status> StripeJournal::make_room(const std::map<uint32_t, Entry>* entri
 }
 
 // Heads without parts, where they give room. False: nowhere.
-io::Task<bool> StripeJournal::announce(uint64_t slots_mask) {
+io::Task<bool> StripeJournal::announce(uint64_t slots) {
   std::map<uint32_t, Entry> heads;
   for (uint32_t slot = 0; slot < rings_.size(); ++slot) {
-    bool wanted = (slots_mask >> slot & 1) != 0 && rings_[slot].holds_before(first_seq_);
+    bool wanted = (slots >> slot & 1) != 0 && rings_[slot].holds_before(first_seq_);
     if (wanted) heads[slot];
   }
   if (heads.empty()) co_return false;
@@ -201,6 +216,8 @@ io::Task<bool> StripeJournal::announce(uint64_t slots_mask) {
   IoBatch io;
   for (auto& [slot, head] : heads) {
     if ((members_.writable_mask() >> slot & 1) != 0) {
+      head.head_bytes = io::AlignedBuffer(kJournalHeadBytes);
+      head.pieces.push_back(head.head_bytes.as_iovec());
       place(slot, seq, head, io);
     } else {
       rings_[slot].end_before(first_seq);  // it is no member any more
@@ -214,30 +231,27 @@ io::Task<bool> StripeJournal::announce(uint64_t slots_mask) {
 // Returns the slots that failed.
 uint64_t StripeJournal::note_written(IoBatch& io, uint64_t first_seq) {
   uint64_t failed = 0;
-  for (IoBatch::Leg& leg : io.legs()) {
+  for (size_t i = 0; i < io.size(); ++i) {
+    const IoBatch::Leg& leg = io.leg(i);
     if (leg.status.ok()) continue;
     failed |= uint64_t{1} << leg.slot;
     members_.failed(leg.slot, leg.status);
   }
-  for (IoBatch::Leg& leg : io.legs()) {
+  for (size_t i = 0; i < io.size(); ++i) {
+    const IoBatch::Leg& leg = io.leg(i);
     if ((failed >> leg.slot & 1) == 0) rings_[leg.slot].end_before(first_seq);
   }
   return failed;
 }
 
-io::Task<Status> StripeJournal::write_entry(std::map<uint32_t, Entry>* entries,
-                                            std::vector<Waiting*>* batch) {
+io::Task<void> StripeJournal::write_entry(uint64_t slots, std::vector<Waiting*>* batch) {
   uint64_t first_seq = first_seq_;
   uint64_t seq = next_seq_++;
   in_place_[seq] = static_cast<uint32_t>(batch->size());
   IoBatch io;
-  uint64_t lacking = 0;
-  for (auto& [slot, entry] : *entries) {
-    if ((members_.writable_mask() >> slot & 1) != 0) {
-      place(slot, seq, entry, io);
-    } else {
-      lacking |= uint64_t{1} << slot;
-    }
+  uint64_t lacking = slots & ~members_.writable_mask();
+  for (uint32_t slot = 0; slot < rings_.size(); ++slot) {
+    if (((slots & ~lacking) >> slot & 1) != 0) place(slot, seq, entries_[slot], io);
   }
   co_await io;
   lacking |= note_written(io, first_seq);
@@ -245,7 +259,6 @@ io::Task<Status> StripeJournal::write_entry(std::map<uint32_t, Entry>* entries,
     write->seq = seq;
     write->lacking_mask = lacking & write->touched_mask;
   }
-  co_return Status();
 }
 
 void StripeJournal::place(uint32_t slot, uint64_t seq, Entry& entry, IoBatch& into) {
@@ -254,34 +267,35 @@ void StripeJournal::place(uint32_t slot, uint64_t seq, Entry& entry, IoBatch& in
   entry.head.seq = seq;
   entry.head.first_seq = first_seq_;
   entry.head.slot = slot;
-  std::optional<uint64_t> at = rings_[slot].take(entry.head.seq, entry.head.length_bytes());
+  uint64_t length = entry.head.length_bytes();
+  std::optional<uint64_t> at = rings_[slot].take(seq, length);
   BB_CHECK(at.has_value(), "the journal's ring of member {} is full", slot);
   entry.head.offset_bytes = *at;
-  entry.head_bytes = io::AlignedBuffer::uncleared(kJournalHeadBytes);
   encode_journal_head(entry.head, entry.head_bytes.bytes());
-  std::vector<iovec> first = {entry.head_bytes.as_iovec()};
-  first.insert(first.end(), entry.pieces.begin(), entry.pieces.end());
-  uint64_t padding = entry.head.length_bytes() - kJournalHeadBytes - entry.length_bytes;
-  if (padding > 0) first.push_back({.iov_base = zeroes_.data(), .iov_len = padding});
+  uint64_t padding = length - kJournalHeadBytes - entry.part_bytes;
+  if (padding > 0) entry.pieces.push_back({.iov_base = zeroes_.data(), .iov_len = padding});
   // What reaches beyond the ring's end goes to its start.
-  std::vector<iovec> second;
   uint64_t left = layout_.ring_bytes - *at;
-  for (size_t i = 0; i < first.size(); ++i) {
-    if (first[i].iov_len <= left) {
-      left -= first[i].iov_len;
+  for (size_t i = 0; i < entry.pieces.size() && length > left; ++i) {
+    iovec& piece = entry.pieces[i];
+    if (piece.iov_len <= left) {
+      left -= piece.iov_len;
+      length -= piece.iov_len;
       continue;
     }
-    second.assign(first.begin() + static_cast<ptrdiff_t>(i), first.end());
-    second.front().iov_base = static_cast<std::byte*>(second.front().iov_base) + left;
-    second.front().iov_len -= left;
-    first.resize(i + 1);
-    first.back().iov_len = left;
-    if (left == 0) first.pop_back();
+    auto first = entry.pieces.begin() + static_cast<ptrdiff_t>(i);
+    entry.around.assign(first, entry.pieces.end());
+    entry.around.front().iov_base = static_cast<std::byte*>(piece.iov_base) + left;
+    entry.around.front().iov_len -= left;
+    piece.iov_len = left;
+    entry.pieces.resize(left == 0 ? i : i + 1);
     break;
   }
   io::Device* device = members_.device(slot);
-  into.writev(slot, device, layout_.ring_offset_bytes + *at, first, true);
-  if (!second.empty()) into.writev(slot, device, layout_.ring_offset_bytes, second, true);
+  into.writev(slot, device, layout_.ring_offset_bytes + *at, entry.pieces, true);
+  if (!entry.around.empty()) {
+    into.writev(slot, device, layout_.ring_offset_bytes, entry.around, true);
+  }
 }
 
 }  // namespace bb::raid

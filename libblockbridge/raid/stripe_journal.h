@@ -59,30 +59,34 @@ class StripeJournal {
     io::Event written;
     explicit Waiting(io::Loop& loop) : written(loop) {}
   };
-  struct Entry {  // on one member
+  struct Entry {  // on one member; used again for the next
     JournalHead head;
     io::AlignedBuffer head_bytes;
-    std::vector<iovec> pieces;
-    uint64_t length_bytes = 0;
+    std::vector<iovec> pieces;  // the head, the parts, what fills up
+    std::vector<iovec> around;  // … of these, what goes to the ring's start
+    uint64_t part_bytes = 0;
+    void clear();
   };
 
   io::Task<void> run();
-  bool fits(const std::map<uint32_t, Entry>& entries, const Waiting& write) const;
-  static void add(std::map<uint32_t, Entry>& entries, const Waiting& write, uint32_t number);
-  std::vector<Waiting*> take_batch(std::map<uint32_t, Entry>& entries);
-  io::Task<Status> write_entry(std::map<uint32_t, Entry>* entries, std::vector<Waiting*>* batch);
-  io::Task<Status> make_room(const std::map<uint32_t, Entry>* entries);
-  uint64_t slots_without_room(const std::map<uint32_t, Entry>& entries) const;
-  io::Task<bool> announce(uint64_t slots_mask);
-  uint64_t first_not_done() const;
+  // What waits, into entries_, as far as it fits; `slots`: which of them are used.
+  std::vector<Waiting*> take_batch(uint64_t* slots);
+  bool fits(uint64_t slots, const Waiting& write) const;
+  void add(uint64_t* slots, const Waiting& write, uint32_t number);
+  io::Task<void> write_entry(uint64_t slots, std::vector<Waiting*>* batch);
+  io::Task<Status> make_room(uint64_t slots);
+  uint64_t slots_without_room(uint64_t slots) const;
+  io::Task<bool> announce(uint64_t slots);
   void place(uint32_t slot, uint64_t seq, Entry& entry, IoBatch& into);
   uint64_t note_written(IoBatch& io, uint64_t first_seq);
+  uint64_t first_not_done() const;
 
   io::Loop& loop_;
   const StripeLayout& layout_;
   StripeMembers& members_;
   Uuid life_;
   std::vector<JournalRing> rings_;  // by slot
+  std::vector<Entry> entries_;      // by slot, of the batch under way
   std::deque<Waiting*> waiting_;
   std::map<uint64_t, uint32_t> in_place_;  // writes not done yet, by entry
   uint64_t next_seq_ = 1;

@@ -30,7 +30,8 @@ io::Task<Status> StripeStore::recover(Uuid life) {
 io::Task<Status> StripeStore::all_or_failed(IoBatch* batch, const char* what) {
   co_await *batch;
   Status status;
-  for (IoBatch::Leg& leg : batch->legs()) {
+  for (size_t i = 0; i < batch->size(); ++i) {
+    const IoBatch::Leg& leg = batch->leg(i);
     if (leg.status.ok()) continue;
     members_.failed(leg.slot, leg.status);
     status = leg.status.with_context(fmt::format("{} of member {}", what, leg.slot));

@@ -71,7 +71,8 @@ Status StripeStore::lost(uint64_t stripe, uint64_t lost_mask) const {
 // A member that could not read a sector may well have the others: it stays. Returns the slots.
 uint64_t StripeStore::note_failures(IoBatch& batch) {
   uint64_t mask = 0;
-  for (IoBatch::Leg& leg : batch.legs()) {
+  for (size_t i = 0; i < batch.size(); ++i) {
+    const IoBatch::Leg& leg = batch.leg(i);
     if (leg.status.ok()) continue;
     mask |= uint64_t{1} << leg.slot;
     bool medium = leg.status.code() == Code::k_io_error || leg.status.code() == Code::k_corrupt;
@@ -83,7 +84,7 @@ uint64_t StripeStore::note_failures(IoBatch& batch) {
 // Also those that were asked nothing, because they had failed before: all slots that lack it.
 uint64_t StripeStore::note_lacking(IoBatch& batch) {
   uint64_t taken = 0;
-  for (IoBatch::Leg& leg : batch.legs()) taken |= uint64_t{1} << leg.slot;
+  for (size_t i = 0; i < batch.size(); ++i) taken |= uint64_t{1} << batch.leg(i).slot;
   return ~taken | note_failures(batch);
 }
 

@@ -14,9 +14,9 @@ class StripeStore::Work {
   struct Stretch {
     Band band;
     BandPlan plan;
-    std::vector<std::byte*> old;   // by block; null: not read
-    std::vector<std::byte*> made;  // by block; null: does not change, or is away
-    std::vector<std::byte*> parity;
+    std::array<std::byte*, kMembersMax> old{};   // by block; null: not read
+    std::array<std::byte*, kMembersMax> made{};  // by block; null: does not change, or is away
+    std::byte* parity = nullptr;                 // P and Q
     std::byte* scratch = nullptr;
     io::AlignedBuffer memory;  // of old
   };
@@ -42,10 +42,9 @@ class StripeStore::Work {
     }
     for (Stretch& one : stretches) {
       size_t length = one.band.length_bytes;
-      for (uint32_t i = 0; i < shape.level->parity; ++i, next += length) one.parity.push_back(next);
-      one.scratch = next;
-      next += kBandScratchBlocks * length;
-      one.made.resize(shape.members);
+      one.parity = next;
+      one.scratch = next + shape.level->parity * length;
+      next += own * length;
       for (uint32_t block = 0; block < shape.data_chunks(); ++block) {
         if ((one.band.written_mask >> block & 1) == 0) continue;
         uint64_t at = block * shape.chunk_bytes + one.band.within_bytes - piece.within_bytes;
@@ -129,7 +128,7 @@ io::Task<Status> StripeStore::read_old(Work* work) {
       size_t length = one.band.length_bytes;
       one.plan = plan_band(shape, one.band, blocks_of_slots(shape, work->row, work->away_mask),
                            blocks_of_slots(shape, work->row, unreadable & ~work->away_mask));
-      one.old.assign(shape.members, nullptr);
+      one.old.fill(nullptr);
       one.memory = io::AlignedBuffer::uncleared(
           static_cast<size_t>(std::popcount(one.plan.read_mask)) * length);
       std::byte* next = one.memory.data();
@@ -159,7 +158,7 @@ io::Task<Status> StripeStore::write_part(Piece piece, ConstBytes from) {
     size_t length = one.band.length_bytes;
     for (uint32_t block = shape.data_chunks(); block < shape.members; ++block) {
       bool there = (one.plan.change_mask >> block & 1) != 0;
-      one.made[block] = there ? one.parity[block - shape.data_chunks()] : nullptr;
+      one.made[block] = there ? one.parity + (block - shape.data_chunks()) * length : nullptr;
     }
     encode_band(code_, one.band, one.plan, one.old, one.made,
                 {one.scratch, kBandScratchBlocks * length});
