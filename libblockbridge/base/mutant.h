@@ -50,7 +50,8 @@ namespace bb {
   ROW(kPageForgets, "page-forgets", "let a map page not say which entries have ended")             \
   ROW(kPageUnsettled, "page-unsettled", "leave members with different map pages")                  \
   ROW(kParityOfOne, "parity-of-one", "change P only")                                              \
-  ROW(kSettleLate, "settle-late", "acknowledge a stripe that a member lacks")
+  ROW(kSettleLate, "settle-late", "acknowledge a stripe that a member lacks")                      \
+  ROW(kRebuildUnlocked, "rebuild-unlocked", "rebuild a stripe while it is written")
 
 enum class Mutant : uint8_t {
   kNone,

@@ -44,6 +44,8 @@ class StripeJournal {
   // Flushes every writable member; ok once all have done so whom anybody counts on.
   io::Task<Status> flush();
 
+  // A ring that holds nothing any more, of a member that is not writable.
+  void forget_ring(uint32_t slot) { rings_[slot] = JournalRing(layout_.ring_bytes); }
   uint64_t first_seq() const { return first_seq_; }  // entries before have ended
 
   io::Task<void> stop();

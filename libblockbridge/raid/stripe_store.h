@@ -34,6 +34,14 @@ class StripeStore {
   io::Task<Status> read(uint64_t offset_bytes, Bytes into);
   io::Task<Status> write(uint64_t offset_bytes, ConstBytes from, bool fua);
   io::Task<Status> flush();
+  // How a member comes in, or back, while all goes on: admit() it, then it becomes writable; then
+  // its map is written and each stripe rebuilt; and after a flush, if it has not failed meanwhile,
+  // it may be readable.
+  void admit(uint32_t slot);
+  io::Task<Status> write_map();
+  // Makes the blocks of all who are writable and not readable anew, from the others.
+  io::Task<Status> rebuild(uint64_t stripe);
+
   // Once, before destruction, when nothing else is in flight.
   io::Task<void> stop();
 
@@ -70,6 +78,9 @@ class StripeStore {
   io::Task<Status> write_part(Piece piece, ConstBytes from);
   io::Task<Status> read_old(Work* work);
   io::Task<Status> put_in_place(Work* work, uint64_t lacking_mask);
+
+  // stripe_rebuild.cc
+  io::Task<Status> rebuild_row(uint32_t row, uint64_t targets_mask);
 
   // stripe_recover.cc
   io::Task<Status> all_or_failed(IoBatch* batch, const char* what);

@@ -49,6 +49,7 @@ io::Task<Status> StripeWorld::Node::settle(uint64_t lacking_mask) {
     co_return error(Code::k_unavailable, "too few members are left");
   }
   members &= ~lost;
+  joining &= ~lost;
   world.committed_ &= ~lost;
   if (lost != 0) world.note("committed lost", lost);
   co_return Status();
@@ -109,6 +110,7 @@ RunResult StripeWorld::run() {
     if (world_.steps() > kStepsMax) fail("livelock: too many steps");
     if (crash_at_ != 0 && !crashed_ && requests() >= crash_at_) crash();
     if (break_at_ != 0 && !crashed_ && requests() >= break_at_) break_drive();
+    if (mend_at_ != 0 && !crashed_ && requests() >= mend_at_) mend_drives();
   }
   RunResult result;
   result.violation = violation_;
@@ -129,7 +131,15 @@ void StripeWorld::break_drive() {
   broken_ |= uint64_t{1} << slot;
   drives_[slot]->set_broken(true);
   ++stats_.drive_faults;
+  if (prng_.chance(2)) mend_at_ = requests() + prng_.between(5, 60);
   note("broken", slot);
+}
+
+void StripeWorld::mend_drives() {
+  mend_at_ = 0;
+  for (auto& drive : drives_) drive->set_broken(false);
+  broken_ = 0;
+  note("mended");
 }
 
 // The node dies; drives mostly lose their power with it, and what they had not flushed.
@@ -174,19 +184,23 @@ io::Task<Status> StripeWorld::assemble(Node* node) {
     if (member && found.number >= newest.number) newest = found;
   }
   BB_CO_TRY(co_await node->store->recover(newest.life));
-  Uuid life = Uuid::random(prng_);
-  io::AlignedBuffer sector(kSector);
-  std::memset(sector.data(), 0, kSector);
-  std::memcpy(sector.data(), life.bytes.data(), 16);
-  store_le<uint64_t>(sector.data() + 16, newest.number + 1);
+  life_ = Uuid::random(prng_);
+  life_number_ = newest.number + 1;
   for (uint32_t slot = 0; slot < layout_.shape.members; ++slot) {
     if ((node->members >> slot & 1) == 0) continue;
-    Status status = co_await node->cables[slot]->write(0, sector.bytes(), true);
+    Status status = co_await write_life(node, slot);
     if (status.ok()) continue;
     node->failed(slot, status);
     BB_CO_TRY(co_await node->settle(uint64_t{1} << slot));
   }
-  co_return co_await node->store->start(life);
+  co_return co_await node->store->start(life_);
+}
+
+io::Task<Status> StripeWorld::write_life(Node* node, uint32_t slot) {
+  io::AlignedBuffer sector(kSector);
+  std::memcpy(sector.data(), life_.bytes.data(), 16);
+  store_le<uint64_t>(sector.data() + 16, life_number_);
+  co_return co_await node->cables[slot]->write(0, sector.bytes(), true);
 }
 
 io::Task<void> StripeWorld::one_op(Node* node, Prng* prng) {
@@ -239,8 +253,43 @@ io::Task<void> StripeWorld::one_op(Node* node, Prng* prng) {
   }
 }
 
+// A lost member comes back, with what it has from before, or with nothing.
+io::Task<void> StripeWorld::join(Node* node) {
+  uint64_t all = (uint64_t{1} << layout_.shape.members) - 1;
+  uint64_t lost = all & ~node->members & ~broken_;
+  while (lost == 0 && workers_ > 0 && !node->dead) {
+    co_await node->node.sleep_for(200'000);
+    lost = all & ~node->members & ~broken_;
+  }
+  if (lost == 0 || node->dead) co_return;
+  auto slot = static_cast<uint32_t>(std::countr_zero(lost));
+  uint64_t bit = uint64_t{1} << slot;
+  note("joins", slot);
+  Status status = co_await write_life(node, slot);
+  if (!status.ok()) co_return;
+  node->store->admit(slot);
+  node->suspects &= ~bit;
+  node->joining |= bit;
+  status = co_await node->store->write_map();
+  for (uint64_t stripe = 0; stripe < layout_.stripes && status.ok(); ++stripe) {
+    status = co_await node->store->rebuild(stripe);
+  }
+  if (status.ok()) status = co_await node->store->flush();
+  if (!status.ok() || node->dead || (node->suspects & bit) != 0) {
+    node->joining &= ~bit;
+    co_return;
+  }
+  // From the moment it may be committed nothing is acknowledged without it.
+  node->members |= bit;
+  node->joining &= ~bit;
+  committed_ |= bit;
+  note("joined", slot);
+}
+
 io::Task<void> StripeWorld::worker(Node* node, Prng prng, uint64_t ops) {
+  ++workers_;
   for (; ops > 0 && !node->dead && violation_.empty(); --ops) co_await one_op(node, &prng);
+  --workers_;
 }
 
 io::Task<void> StripeWorld::work(Node* node, uint64_t ops) {
@@ -248,6 +297,7 @@ io::Task<void> StripeWorld::work(Node* node, uint64_t ops) {
   for (uint64_t count = prng_.between(1, 4); count > 0; --count) {
     workers.spawn(worker(node, prng_.fork(), ops));
   }
+  if (prng_.chance(2)) workers.spawn(join(node));
   co_await workers.join();
 }
 
@@ -287,7 +337,8 @@ io::Task<void> StripeWorld::whole_life(uint64_t crash_at, uint64_t ops) {
 io::Task<void> StripeWorld::main() {
   uint64_t crash_at = options_.seed % kCrashPoints + 1;
   co_await whole_life(crash_at, small_ ? prng_.between(10, 40) : prng_.between(3, 12));
-  for (uint64_t more = crash_prng_.below(3); more > 0 && violation_.empty(); --more) {
+  for (uint64_t more = crash_prng_.below(crash_prng_.chance(4) ? 8 : 3);
+       more > 0 && violation_.empty(); --more) {
     lose_members();
     co_await whole_life(crash_prng_.between(1, 60), crash_prng_.below(4));
   }

@@ -31,7 +31,7 @@ class StripeWorld {
    public:
     Node(StripeWorld& world, SimClock clock, Prng prng);
     io::Device* device(uint32_t slot) override { return cables[slot].get(); }
-    uint64_t writable_mask() const override { return members & ~suspects; }
+    uint64_t writable_mask() const override { return (members | joining) & ~suspects; }
     uint64_t readable_mask() const override { return members & ~suspects; }
     void failed(uint32_t slot, const Status& why) override;
     io::Task<Status> settle(uint64_t lacking_mask) override;
@@ -42,20 +42,24 @@ class StripeWorld {
     std::unique_ptr<raid::StripeStore> store;
     uint64_t members;       // that count
     uint64_t suspects = 0;  // that failed, and are committed as lost when somebody must know
+    uint64_t joining = 0;   // writable, and rebuilt
     bool dead = false;
   };
 
   io::Task<void> main();
   void choose();
   io::Task<Status> assemble(Node* node);
+  io::Task<Status> write_life(Node* node, uint32_t slot);
   io::Task<void> work(Node* node, uint64_t ops);
   io::Task<void> worker(Node* node, Prng prng, uint64_t ops);
   io::Task<void> one_op(Node* node, Prng* prng);
   io::Task<void> verify(Node* node);
   io::Task<void> whole_life(uint64_t crash_at, uint64_t ops);
+  io::Task<void> join(Node* node);
   void crash();
   void lose_members();
   void break_drive();
+  void mend_drives();
   uint64_t requests() const;
   void fail(std::string violation);
   void note(const char* what, uint64_t a = 0, uint64_t b = 0, uint64_t c = 0) {
@@ -67,6 +71,8 @@ class StripeWorld {
   Prng prng_;        // of the workload
   Prng crash_prng_;  // of what a crash leaves
   raid::StripeLayout layout_;
+  Uuid life_;  // of the journal
+  uint64_t life_number_ = 0;
   bool small_ = false;  // writes of parts of stripes only: rings wrap often
   uint64_t hot_ = 0;    // a sector where most of them begin, so that some rings wrap more often
   std::vector<std::unique_ptr<SimDrive>> drives_;
@@ -78,6 +84,8 @@ class StripeWorld {
   uint64_t crash_at_ = 0;  // 0: no crash
   bool crashed_ = false;
   uint64_t break_at_ = 0;  // 0: no drive breaks
+  uint64_t mend_at_ = 0;   // 0: none works again before a crash
+  uint32_t workers_ = 0;
   io::TaskGroup top_;
   bool done_ = false;
   std::string violation_;

@@ -15,7 +15,7 @@ const Uuid kArray = *Uuid::parse("6b1f0e5c-3a52-4f7e-9d11-7c2f4a90b3d8");
 const Uuid kLife = *Uuid::parse("f2a8c6e0-1b34-4c5d-8e9f-a0b1c2d3e4f5");
 
 // Drives by slot; who fails is no member any more, as long as the level bears it.
-struct Members final : StripeMembers {
+struct Members : StripeMembers {
   explicit Members(std::string_view shape_text, uint64_t ring_heads = 8) {
     layout.array = kArray;
     layout.shape = *parse_shape(shape_text, kChunk);
@@ -31,7 +31,7 @@ struct Members final : StripeMembers {
     }
     mask = all();
   }
-  ~Members() {
+  virtual ~Members() {
     if (store != nullptr) reactor->block_on(stop(store.get()));
   }
   static Task<int> stop(StripeStore* store) {
@@ -201,6 +201,64 @@ TEST(StripeStore, AFlushMakesWholeStripesLieWhereTheyAre) {
     world.reactor->block_on(Members::stop(world.store.get()));
     ASSERT_OK(world.open());
     EXPECT_EQ(world.read(0, 2 * world.stripe()), round);
+  }
+}
+
+// A member that was away while others went on, and is taken in again in the same life.
+struct Returning : Members {
+  Returning() : Members("5.3") {}
+  void lose(uint32_t slot) { mask &= ~(uint64_t{1} << slot); }
+  Status take_in(uint32_t slot) {
+    store->admit(slot);
+    joining = uint64_t{1} << slot;
+    Status status = reactor->block_on(store->write_map());
+    for (uint64_t i = 0; i < layout.stripes && status.ok(); ++i) {
+      status = reactor->block_on(store->rebuild(i));
+    }
+    if (status.ok()) status = reactor->block_on(store->flush());
+    mask |= joining;
+    joining = 0;
+    return status;
+  }
+  uint64_t writable_mask() const override { return mask | joining; }
+  Status crash() {
+    for (auto& drive : drives) drive->power_cycle();
+    reactor->block_on(stop(store.get()));
+    return open();  // as if no newer life had been written yet
+  }
+  uint64_t joining = 0;
+};
+
+TEST(StripeStore, AMemberThatReturnsHasAllAndNothingOfBefore) {
+  for (uint32_t slot = 0; slot < 3; ++slot) {
+    Returning world;
+    ASSERT_OK(world.open());
+    ASSERT_OK(world.write(0, 2 * kChunk, 1));  // a whole stripe
+    ASSERT_OK(world.write(0, kChunk, 2));      // an entry in its ring, or in its parity's
+    ASSERT_OK(world.write(kChunk, kChunk, 3));
+    world.lose(slot);
+    ASSERT_OK(world.write(0, kChunk, 4));
+    ASSERT_OK(world.write(kChunk, kChunk, 5));
+    ASSERT_OK(world.write(3 * world.stripe(), world.stripe(), 6));
+    ASSERT_OK(world.take_in(slot));
+    for (uint32_t of = 0; of < 3; ++of) {
+      std::vector<uint32_t> rows(world.layout.stripes);
+      uint64_t generation = 0;
+      for (uint64_t copy = 0; copy < 2; ++copy) {
+        ConstBytes page =
+            world.drives[of]->platter().subspan(kMapAt + copy * kStripePageBytes, kStripePageBytes);
+        auto head = decode_stripe_page(kArray, 0, page, world.layout.rows, rows);
+        if (head.ok()) generation = std::max(generation, head->generation);
+      }
+      EXPECT_EQ(generation, world.store->map().generation(0)) << "member " << of;
+    }
+    ASSERT_OK(world.crash());
+    for (uint32_t away = 0; away < 3; ++away) {
+      world.mask = world.all() & ~(uint64_t{1} << away);
+      EXPECT_EQ(world.read(0, kChunk), 4) << slot << " returned, " << away << " is away";
+      EXPECT_EQ(world.read(kChunk, kChunk), 5) << slot << " returned, " << away << " is away";
+      EXPECT_EQ(world.read(3 * world.stripe(), world.stripe()), 6) << slot << ", " << away;
+    }
   }
 }
 

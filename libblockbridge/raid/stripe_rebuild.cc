@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+// A member that is new, or comes back: its map, its blocks.
+#include <array>
+#include <bit>
+
+#include "base/mutant.h"
+#include "raid/stripe_hold.h"
+
+namespace bb::raid {
+
+void StripeStore::admit(uint32_t slot) {
+  BB_CHECK((members_.writable_mask() >> slot & 1) == 0, "the ring of member {} is in use", slot);
+  journal_.forget_ring(slot);
+}
+
+// The pages say that all entries have ended that its ring may have from before.
+io::Task<Status> StripeStore::write_map() {
+  map_.request_all();
+  co_return co_await write_pages();
+}
+
+io::Task<Status> StripeStore::rebuild(uint64_t stripe) {
+  Hold hold(*this, stripe, io::LockMode::kShared);  // no write is between our reads and our writes
+  if (!BB_MUTANT(kRebuildUnlocked)) co_await hold;
+  uint64_t targets = members_.writable_mask() & ~members_.readable_mask();
+  if (targets == 0) co_return Status();
+  co_return co_await rebuild_row(map_.row_of(stripe), targets);
+}
+
+io::Task<Status> StripeStore::rebuild_row(uint32_t row, uint64_t targets_mask) {
+  const Shape& shape = layout_.shape;
+  uint64_t all = shape.members == 64 ? ~uint64_t{0} : (uint64_t{1} << shape.members) - 1;
+  uint64_t chunk = shape.chunk_bytes;
+  uint64_t bad_mask = 0;
+  for (;;) {
+    uint64_t lost_slots = all & (~members_.readable_mask() | bad_mask);
+    if (std::popcount(lost_slots) > static_cast<int>(shape.level->parity)) {
+      co_return lost(map_.stripe_in(row), lost_slots);
+    }
+    BB_CO_ASSIGN(Reconstruction plan,
+                 Reconstruction::plan(code_, blocks_of_slots(shape, row, lost_slots)));
+    io::AlignedBuffer memory =
+        io::AlignedBuffer::uncleared((plan.sources().size() + plan.lost().size()) * chunk);
+    std::vector<const std::byte*> sources;
+    IoBatch reads;
+    for (uint32_t source : plan.sources()) {
+      Bytes into = memory.bytes().subspan(sources.size() * chunk, chunk);
+      sources.push_back(into.data());
+      uint32_t slot = block_slot(shape, row, source);
+      reads.read(slot, members_.device(slot), place(row, 0), into);
+    }
+    co_await reads;
+    uint64_t failed = note_failures(reads);
+    bad_mask |= failed;
+    if (failed != 0) continue;
+    std::array<std::byte*, kParityMax> made{};
+    IoBatch writes;
+    for (size_t i = 0; i < plan.lost().size(); ++i) {
+      made[i] = memory.data() + (sources.size() + i) * chunk;
+    }
+    plan.run(sources.data(), made.data(), chunk);
+    for (size_t i = 0; i < plan.lost().size(); ++i) {
+      uint32_t slot = block_slot(shape, row, plan.lost()[i]);
+      bool target = ((targets_mask & members_.writable_mask()) >> slot & 1) != 0;
+      if (target) writes.write(slot, members_.device(slot), place(row, 0), {made[i], chunk}, false);
+    }
+    co_return co_await all_or_failed(&writes, "rebuilding");
+  }
+}
+
+}  // namespace bb::raid
