@@ -2,7 +2,6 @@
 #include "backplane/drive_label.h"
 
 #include <algorithm>
-#include <array>
 
 #include "base/crc32c.h"
 #include "base/units.h"
@@ -74,13 +73,6 @@ Status get_text(ConstBytes from, const TextField& field, std::string* text) {
   return ok_status();
 }
 
-uint32_t checksum(ConstBytes label) {
-  constexpr std::array<std::byte, 4> zero{};
-  uint32_t crc = crc32c(label.first(kAtCrc));
-  crc = crc32c(zero, crc);
-  return crc32c(label.subspan(kAtCrc + 4, kLabelSizeBytes - kAtCrc - 4), crc);
-}
-
 Status decode_claim(ConstBytes from, Claim* claim) {
   uint32_t state = load_le<uint32_t>(&from[kAtClaimState]);
   if (state > 1) return error(Code::k_corrupt, "drive label: claim state {} (max 1)", state);
@@ -139,7 +131,7 @@ void encode_label(const DriveLabel& label, Bytes into) {
   put_text(into, kHostNqn, label.claim.host_nqn);
   put_text(into, kOwnerName, label.claim.owner_name);
   put_text(into, kArrayName, label.claim.array_name);
-  store_le<uint32_t>(&into[kAtCrc], checksum(into));
+  store_le<uint32_t>(&into[kAtCrc], crc32c_around(into.first(kLabelSizeBytes), kAtCrc));
 }
 
 Result<DriveLabel> decode_label(ConstBytes from) {
@@ -148,7 +140,7 @@ Result<DriveLabel> decode_label(ConstBytes from) {
   if (as_text(from.first(kMagic.size())) != kMagic)
     return error(Code::k_not_found, "no drive label: the magic is missing");
   uint32_t expected = load_le<uint32_t>(&from[kAtCrc]);
-  if (uint32_t found = checksum(from); found != expected)
+  if (uint32_t found = crc32c_around(from.first(kLabelSizeBytes), kAtCrc); found != expected)
     return error(Code::k_corrupt, "drive label: checksum {:08x}, expected {:08x}", found, expected);
   uint32_t version = load_le<uint32_t>(&from[kAtVersion]);
   if (version != kVersion)

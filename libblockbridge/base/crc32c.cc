@@ -18,4 +18,11 @@ uint32_t crc32c(ConstBytes bytes, uint32_t before) {
   return ~state;
 }
 
+uint32_t crc32c_around(ConstBytes bytes, size_t at) {
+  constexpr std::byte kZeroes[4]{};
+  uint32_t crc = crc32c(bytes.first(at));
+  crc = crc32c(kZeroes, crc);
+  return crc32c(bytes.subspan(at + sizeof kZeroes), crc);
+}
+
 }  // namespace bb

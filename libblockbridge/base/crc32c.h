@@ -11,4 +11,7 @@ namespace bb {
 // result.
 uint32_t crc32c(ConstBytes bytes, uint32_t before = 0);
 
+// As if the four bytes at `at` were zero: of a block that carries its own checksum there.
+uint32_t crc32c_around(ConstBytes bytes, size_t at);
+
 }  // namespace bb

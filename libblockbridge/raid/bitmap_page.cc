@@ -23,13 +23,6 @@ enum At : size_t {
   kAtBits = kBitmapPageHeaderBytes,
 };
 
-uint32_t checksum(ConstBytes page) {
-  constexpr std::byte zeroes[4]{};
-  uint32_t crc = crc32c(page.first(kAtCrc));
-  crc = crc32c(zeroes, crc);
-  return crc32c(page.subspan(kAtCrc + 4), crc);
-}
-
 struct PageRegions {
   uint64_t first, end;
 };
@@ -55,7 +48,7 @@ void encode_bitmap_page(const BitmapPageHead& head, const RegionSet& dirty, Byte
     uint64_t bit = r - regions.first;
     at[kAtBits + bit / 8] |= static_cast<std::byte>(1u << (bit % 8));
   }
-  store_le<uint32_t>(at + kAtCrc, checksum(into));
+  store_le<uint32_t>(at + kAtCrc, crc32c_around(into, kAtCrc));
 }
 
 Result<BitmapPageHead> decode_bitmap_page(const Uuid& array, uint32_t page, ConstBytes from,
@@ -68,7 +61,7 @@ Result<BitmapPageHead> decode_bitmap_page(const Uuid& array, uint32_t page, Cons
   };
   if (as_text(from.first(kMagic.size())) != kMagic) return corrupt("no magic");
   uint32_t stored = load_le<uint32_t>(at + kAtCrc);
-  uint32_t computed = checksum(from);
+  uint32_t computed = crc32c_around(from, kAtCrc);
   if (stored != computed) {
     return corrupt(fmt::format("checksum {:08x}, computed {:08x}", stored, computed));
   }

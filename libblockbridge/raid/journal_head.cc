@@ -35,13 +35,6 @@ enum PartAt : size_t {
   kAtChecksum = 24,
 };
 
-uint32_t checksum(ConstBytes head) {
-  constexpr std::byte zeroes[4]{};
-  uint32_t crc = crc32c(head.first(kAtCrc));
-  crc = crc32c(zeroes, crc);
-  return crc32c(head.subspan(kAtCrc + 4), crc);
-}
-
 JournalPart decode_part(const std::byte* at) {
   return {.write = load_le<uint32_t>(at + kAtWrite),
           .row = load_le<uint32_t>(at + kAtRow),
@@ -102,7 +95,7 @@ void encode_journal_head(const JournalHead& head, Bytes into) {
     store_le<uint32_t>(entry + kAtChecksum, part.checksum);
     entry += kJournalPartBytes;
   }
-  store_le<uint32_t>(at + kAtCrc, checksum(into));
+  store_le<uint32_t>(at + kAtCrc, crc32c_around(into, kAtCrc));
 }
 
 Result<JournalHead> decode_journal_head(const JournalPlace& place, ConstBytes from) {
@@ -119,7 +112,7 @@ Result<JournalHead> decode_journal_head(const JournalPlace& place, ConstBytes fr
               head.offset_bytes == place.offset_bytes;
   if (!ours) return error(Code::k_not_found, "no head of this journal at {}", place.offset_bytes);
   uint32_t stored = load_le<uint32_t>(at + kAtCrc);
-  uint32_t computed = checksum(from);
+  uint32_t computed = crc32c_around(from, kAtCrc);
   if (stored != computed) {
     return error(Code::k_corrupt, "journal: head at {}: checksum {:08x}, computed {:08x}",
                  place.offset_bytes, stored, computed);

@@ -23,13 +23,6 @@ enum At : size_t {
 };
 static_assert(kAtFirstSeq + 8 == kAtRows);
 
-uint32_t checksum(ConstBytes page) {
-  constexpr std::byte zeroes[4]{};
-  uint32_t crc = crc32c(page.first(kAtCrc));
-  crc = crc32c(zeroes, crc);
-  return crc32c(page.subspan(kAtCrc + 4), crc);
-}
-
 }  // namespace
 
 void encode_stripe_page(const StripePageHead& head, std::span<const uint32_t> rows, Bytes into) {
@@ -45,7 +38,7 @@ void encode_stripe_page(const StripePageHead& head, std::span<const uint32_t> ro
   std::memcpy(at + kAtLife, head.life.bytes.data(), 16);
   store_le<uint64_t>(at + kAtFirstSeq, head.first_seq);
   for (size_t i = 0; i < rows.size(); ++i) store_le<uint32_t>(at + kAtRows + 4 * i, rows[i]);
-  store_le<uint32_t>(at + kAtCrc, checksum(into));
+  store_le<uint32_t>(at + kAtCrc, crc32c_around(into, kAtCrc));
 }
 
 Result<StripePageHead> decode_stripe_page(const Uuid& array, uint32_t page, ConstBytes from,
@@ -58,7 +51,7 @@ Result<StripePageHead> decode_stripe_page(const Uuid& array, uint32_t page, Cons
   };
   if (as_text(from.first(kMagic.size())) != kMagic) return corrupt("no magic");
   uint32_t stored = load_le<uint32_t>(at + kAtCrc);
-  uint32_t computed = checksum(from);
+  uint32_t computed = crc32c_around(from, kAtCrc);
   if (stored != computed) {
     return corrupt(fmt::format("checksum {:08x}, computed {:08x}", stored, computed));
   }

@@ -38,14 +38,6 @@ static_assert(kMagic.size() == kAtVersion);
 static_assert(kAtName + kNameMaxBytes <= kAtMembers);
 static_assert(kAtMembers + kMembersListedMax * kMemberEntryBytes <= kSuperblockBytes);
 
-uint32_t checksum(ConstBytes block) {
-  // As if the field of the checksum itself held zeroes.
-  constexpr std::byte zeroes[4]{};
-  uint32_t crc = crc32c(block.first(kAtCrc));
-  crc = crc32c(zeroes, crc);
-  return crc32c(block.subspan(kAtCrc + 4), crc);
-}
-
 template <typename... Args>
 Status corrupt(fmt::format_string<Args...> format, Args&&... args) {
   return error(Code::k_corrupt, "superblock: {}", fmt::format(format, std::forward<Args>(args)...));
@@ -115,7 +107,7 @@ void encode_superblock(const Superblock& block, Bytes into) {
     store_le<uint64_t>(entry + 24, member.generation);
     entry += kMemberEntryBytes;
   }
-  store_le<uint32_t>(at + kAtCrc, checksum(into));
+  store_le<uint32_t>(at + kAtCrc, crc32c_around(into, kAtCrc));
 }
 
 Result<Superblock> decode_superblock(ConstBytes from) {
@@ -125,7 +117,7 @@ Result<Superblock> decode_superblock(ConstBytes from) {
     return error(Code::k_not_found, "no superblock of an array");
   }
   uint32_t stored = load_le<uint32_t>(at + kAtCrc);
-  uint32_t computed = checksum(from);
+  uint32_t computed = crc32c_around(from, kAtCrc);
   if (stored != computed) return corrupt("checksum {:08x}, computed {:08x}", stored, computed);
   uint32_t version = load_le<uint32_t>(at + kAtVersion);
   if (version != kVersion) {

@@ -2,7 +2,6 @@
 #include "io/nvme/reservation_record.h"
 
 #include <algorithm>
-#include <array>
 
 #include "base/check.h"
 #include "base/crc32c.h"
@@ -34,13 +33,6 @@ constexpr size_t kAtOwners = kAtRegistrants + kRegistrantsMax * kRegistrantBytes
 constexpr size_t kOwnerBytes = 4;
 static_assert(kAtOwners + kRegistrantsMax * kOwnerBytes <= kReservationRecordBytes);
 
-uint32_t checksum(ConstBytes record) {
-  constexpr std::array<std::byte, 4> zero{};
-  uint32_t crc = crc32c(record.first(kAtCrc));
-  crc = crc32c(zero, crc);
-  return crc32c(record.subspan(kAtCrc + 4), crc);
-}
-
 void put(Bytes into, size_t at, const Uuid& uuid) {
   std::ranges::copy(uuid.bytes, into.begin() + static_cast<ptrdiff_t>(at));
 }
@@ -69,7 +61,7 @@ void encode_record(const ReservationRecord& record, Bytes into) {
     store_le<uint64_t>(&into[at + 16], one.key);
     store_le<uint32_t>(&into[kAtOwners + i * kOwnerBytes], one.owner);
   }
-  store_le<uint32_t>(&into[kAtCrc], checksum(into));
+  store_le<uint32_t>(&into[kAtCrc], crc32c_around(into, kAtCrc));
 }
 
 Result<ReservationRecord> decode_record(ConstBytes from) {
@@ -79,7 +71,7 @@ Result<ReservationRecord> decode_record(ConstBytes from) {
   if (as_text(from.first(kMagic.size())) != kMagic)
     return error(Code::k_not_found, "no reservation record: the magic is missing");
   uint32_t expected = load_le<uint32_t>(&from[kAtCrc]);
-  if (uint32_t found = checksum(from); found != expected)
+  if (uint32_t found = crc32c_around(from, kAtCrc); found != expected)
     return error(Code::k_corrupt, "reservation record: checksum {:08x}, expected {:08x}", found,
                  expected);
   uint32_t version = load_le<uint32_t>(&from[kAtVersion]);

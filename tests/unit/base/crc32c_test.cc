@@ -13,6 +13,16 @@ TEST(Crc32c, KnownAnswers) {
   EXPECT_EQ(crc32c(zeroes), 0x8a9136aau);
 }
 
+TEST(Crc32c, AroundItselfIsAsIfItWereZero) {
+  std::vector<std::byte> block(64, std::byte{7});
+  for (size_t at : {0u, 8u, 60u}) {
+    std::vector<std::byte> cleared = block;
+    std::fill_n(cleared.begin() + static_cast<ptrdiff_t>(at), 4, std::byte{0});
+    EXPECT_EQ(crc32c_around(block, at), crc32c(cleared)) << at;
+    EXPECT_EQ(crc32c_around(cleared, at), crc32c(cleared)) << at;
+  }
+}
+
 TEST(Crc32c, ContinuesOverASplitBuffer) {
   std::string_view text = "123456789";
   for (size_t cut = 0; cut <= text.size(); ++cut) {
