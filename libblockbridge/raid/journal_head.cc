@@ -54,7 +54,7 @@ Status check_part(const JournalPart& part, const JournalPlace& place) {
     return corrupt(fmt::format("{} bytes at {} of a chunk of {}", part.length_bytes,
                                part.within_bytes, place.shape.chunk_bytes));
   }
-  bool within = place.shape.members == kMembersMax || part.touched_mask >> place.shape.members == 0;
+  bool within = (part.touched_mask & ~place.shape.all_slots()) == 0;
   bool mine = (part.touched_mask >> place.slot & 1) != 0;
   if (!within || !mine) {
     return corrupt(fmt::format("touches members {:x}, on member {} of {}", part.touched_mask,

@@ -44,6 +44,10 @@ std::optional<RaidLevel> level_from_name(std::string_view name) {
   return std::nullopt;
 }
 
+uint64_t Shape::all_slots() const {
+  return members == kMembersMax ? ~uint64_t{0} : (uint64_t{1} << members) - 1;
+}
+
 uint32_t Shape::data_chunks() const { return members - level->parity; }
 
 uint64_t Shape::chunks(uint64_t rows) const {

@@ -30,6 +30,7 @@ struct Shape {
   uint32_t copies = 1;       // of each block
   uint64_t chunk_bytes = 0;  // consecutive bytes on one member; 0: every member holds everything
 
+  uint64_t all_slots() const;               // a bit each
   uint32_t data_chunks() const;             // of one row, of the levels with parity
   uint64_t chunks(uint64_t rows) const;     // that so many rows of all members hold
   bool survives(uint64_t lost_mask) const;  // can all be read without these members?

@@ -43,7 +43,7 @@ io::Task<Status> StripeStore::read_around(uint32_t row, uint32_t block, uint64_t
                                           Bytes into, uint64_t bad_mask) {
   const Shape& shape = layout_.shape;
   for (;;) {
-    uint64_t all = shape.members == 64 ? ~uint64_t{0} : (uint64_t{1} << shape.members) - 1;
+    uint64_t all = shape.all_slots();
     uint64_t lost_slots = all & (~members_.readable_mask() | bad_mask);
     uint64_t lost_blocks = blocks_of_slots(shape, row, lost_slots) | uint64_t{1} << block;
     if (std::popcount(lost_blocks) > static_cast<int>(shape.level->parity)) {

@@ -29,7 +29,7 @@ io::Task<Status> StripeStore::rebuild(uint64_t stripe) {
 
 io::Task<Status> StripeStore::rebuild_row(uint32_t row, uint64_t targets_mask) {
   const Shape& shape = layout_.shape;
-  uint64_t all = shape.members == 64 ? ~uint64_t{0} : (uint64_t{1} << shape.members) - 1;
+  uint64_t all = shape.all_slots();
   uint64_t chunk = shape.chunk_bytes;
   uint64_t bad_mask = 0;
   for (;;) {

@@ -115,7 +115,7 @@ io::Task<Status> StripeStore::write_whole(uint64_t stripe, ConstBytes from) {
 // Until all that the plans want has been read: who cannot be read is done without.
 io::Task<Status> StripeStore::read_old(Work* work) {
   const Shape& shape = layout_.shape;
-  uint64_t all = shape.members == 64 ? ~uint64_t{0} : (uint64_t{1} << shape.members) - 1;
+  uint64_t all = shape.all_slots();
   for (;;) {
     work->away_mask = all & ~members_.writable_mask();
     uint64_t unreadable = (all & ~members_.readable_mask() & ~work->away_mask) | work->bad_mask;
