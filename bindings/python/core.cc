@@ -411,7 +411,8 @@ void bind_export(py::module_& m) {
 void bind_array(py::module_& m) {
   auto open_array = [](PyRuntime& runtime, const std::vector<PyDevice*>& members,
                        const std::string& name, const std::string& store, bool assume_clean,
-                       bool fresh) {
+                       bool fresh, const std::string& level, uint32_t copies,
+                       uint64_t chunk_bytes) {
     py::gil_scoped_release released;
     std::list<Calls::Guard> open;
     std::vector<const bb::Device*> devices;
@@ -419,10 +420,11 @@ void bind_array(py::module_& m) {
       open.emplace_back(member->calls());
       devices.push_back(&member->get());
     }
+    bb::ArrayOptions options{
+        .assume_clean = assume_clean, .level = level, .copies = copies, .chunk_bytes = chunk_bytes};
     return runtime.with([&](bb::Runtime& in) {
-      return std::make_unique<PyArray>(
-          fresh ? bb::Array::create(in, devices, name, store, assume_clean)
-                : bb::Array::assemble(in, devices, name, store));
+      return std::make_unique<PyArray>(fresh ? bb::Array::create(in, devices, name, store, options)
+                                             : bb::Array::assemble(in, devices, name, store));
     });
   };
   py::class_<PyArray>(m, "Array")

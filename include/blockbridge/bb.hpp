@@ -169,16 +169,25 @@ class Device : public Owner<bb_device> {
   DeviceView io() const { return DeviceView(handle_); }
 };
 
+// See bb_array_options.
+struct ArrayOptions {
+  bool assume_clean = false;
+  std::string level = "1";
+  uint32_t copies = 0;
+  uint64_t chunk_bytes = 0;
+  uint64_t region_bytes = 0;
+};
+
 class Array : public Owner<bb_array> {
  public:
   static Array create(const Runtime& runtime, const std::vector<const Device*>& members,
                       const std::string& name, const std::string& store,
-                      bool assume_clean = false) {
-    return Array(runtime, members, name, store, assume_clean, bb_array_create);
+                      const ArrayOptions& given = {}) {
+    return Array(runtime, members, name, store, given, bb_array_create);
   }
   static Array assemble(const Runtime& runtime, const std::vector<const Device*>& members,
                         const std::string& name, const std::string& store) {
-    return Array(runtime, members, name, store, false, bb_array_assemble);
+    return Array(runtime, members, name, store, {}, bb_array_assemble);
   }
   Array(Array&&) noexcept = default;
   ~Array() { bb_array_close(&handle_); }
@@ -199,13 +208,17 @@ class Array : public Owner<bb_array> {
  private:
   using Open = int (*)(bb_runtime*, bb_device* const*, size_t, const bb_array_options*, bb_array**);
   Array(const Runtime& runtime, const std::vector<const Device*>& members, const std::string& name,
-        const std::string& store, bool assume_clean, Open open) {
+        const std::string& store, const ArrayOptions& given, Open open) {
     std::vector<bb_device*> handles;
     for (const Device* member : members) handles.push_back(member->get());
     bb_array_options options = BB_ARRAY_OPTIONS_INIT;
     options.name = name.c_str();
     options.store = store.c_str();
-    options.assume_clean = assume_clean ? 1 : 0;
+    options.assume_clean = given.assume_clean ? 1 : 0;
+    options.level = given.level.c_str();
+    options.copies = given.copies;
+    options.chunk_bytes = given.chunk_bytes;
+    options.region_bytes = given.region_bytes;
     check(open(runtime.get(), handles.data(), handles.size(), &options, &handle_));
   }
 };

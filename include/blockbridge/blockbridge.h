@@ -314,13 +314,21 @@ typedef struct bb_array_options {
   uint32_t assume_clean; /* create: 1 = the members are known to be equal, no initial sync */
   const char* name;      /* create: 1 to 64 bytes of letters, digits, - _ . */
   const char* store;     /* where the membership is recorded: "file:/path/to/cluster.db" */
-  uint64_t region_bytes; /* create: bytes a bit of the write-intent bitmap covers; 0 = automatic */
+  uint64_t region_bytes; /* create: bytes of each member that a bit of the write-intent bitmap
+                          * covers, no less than a chunk; 0 = automatic */
+  const char* level;     /* create: "0", "1", "1E" or "10"; NULL = "1" */
+  uint32_t copies;       /* create, level 10: of each block, 2 to 8; 0 = 2 */
+  uint32_t reserved;     /* 0 */
+  uint64_t chunk_bytes;  /* create, not level 1: consecutive bytes on one member, a power of two
+                          * from 4096 to 16777216; 0 = 65536 */
 } bb_array_options;
-#define BB_ARRAY_OPTIONS_INIT {sizeof(bb_array_options), 0, NULL, NULL, 0}
+#define BB_ARRAY_OPTIONS_INIT {sizeof(bb_array_options), 0, NULL, NULL, 0, NULL, 0, 0, 0}
 
-/* Makes a new mirror over two or more devices; what they held is lost. The devices are borrowed
- * until bb_array_close(). Errors: BB_INVALID_ARGUMENT (too few, too small, unequal block size, the
- * same twice), BB_ALREADY_EXISTS (a device belongs to another array, or the name is taken),
+/* Makes a new array over devices: RAID 1 (2 to 8 of them), 10 (3 to 64), 1E (3 to 63, odd) or,
+ * without redundancy, 0 (1 to 64); what they held is lost. The devices are borrowed until
+ * bb_array_close(). Errors: BB_INVALID_ARGUMENT (too few, too small, unequal block size, the same
+ * twice, a level, chunk or number of copies out of range), BB_NOT_SUPPORTED (levels 5 and 6, in
+ * this version), BB_ALREADY_EXISTS (a device belongs to another array, or the name is taken),
  * BB_IO_ERROR, BB_UNAVAILABLE (store). After an error no array exists. Since 0.1. */
 BB_API int bb_array_create(bb_runtime* runtime, bb_device* const* members, size_t member_count,
                            const bb_array_options* options, bb_array** out);
@@ -337,7 +345,8 @@ BB_API int bb_array_assemble(bb_runtime* runtime, bb_device* const* members, siz
 BB_API bb_device* bb_array_device(bb_array* array);
 
 /* State as JSON text, stable keys: name, uuid, state, version, size_bytes, region_bytes,
- * dirty_regions, resync {done_bytes, total_bytes}, members [{uuid, state, generation, detail}].
+ * dirty_regions, level, slots, copies, chunk_bytes, resync {done_bytes, total_bytes}, members
+ * [{uuid, state, generation, detail}].
  * `*json` is freed by bb_string_free. Since 0.1. */
 BB_API int bb_array_get_info(bb_array* array, char** json);
 BB_API void bb_string_free(char* text);

@@ -43,8 +43,8 @@ Json encode_array_record(const ArrayRecord& record) {
           {"name", record.name},
           {"phase", kPhases[static_cast<size_t>(record.phase)]},
           {"epoch", record.epoch},
-          {"level", record.level},
-          {"members", record.members},
+          {"raid", raid::shape_text(record.shape)},
+          {"chunk_bytes", record.shape.chunk_bytes},
           {"query", record.query},
           {"spread", record.spread},
           {"drives", std::move(drives)}};
@@ -64,10 +64,9 @@ Result<ArrayRecord> decode_array_record(std::string_view text) {
     return error(Code::k_corrupt, "array record \"{}\": unknown phase \"{}\"", record.name, phase);
   record.phase = static_cast<ArrayPhase>(index);
   BB_ASSIGN(record.epoch, fields.u64("epoch"));
-  BB_ASSIGN(uint64_t level, fields.u64("level", 100));
-  record.level = static_cast<uint32_t>(level);
-  BB_ASSIGN(uint64_t members, fields.u64("members", raid::kMembersActiveMax));
-  record.members = static_cast<uint32_t>(members);
+  BB_ASSIGN(std::string raid, fields.text("raid", 32));
+  BB_ASSIGN(uint64_t chunk_bytes, fields.u64("chunk_bytes"));
+  BB_ASSIGN(record.shape, raid::parse_shape(raid, chunk_bytes));
   BB_ASSIGN(record.query, fields.text_or("query", "", 65536));
   BB_ASSIGN(record.spread, fields.boolean_or("spread", true));
   BB_ASSIGN(const Json* drives, fields.list("drives", raid::kMembersListedMax));

@@ -7,6 +7,7 @@
 #include "backplane/node_report.h"
 #include "base/json.h"
 #include "cluster/store.h"
+#include "raid/level.h"
 
 namespace bb::backplane {
 
@@ -34,8 +35,7 @@ struct ArrayRecord {
   std::string name;
   ArrayPhase phase = ArrayPhase::kCreating;
   uint64_t epoch = 1;
-  uint32_t level = 1;
-  uint32_t members = 0;
+  raid::Shape shape;
   std::string query;
   bool spread = true;
   std::vector<ArrayDrive> drives;

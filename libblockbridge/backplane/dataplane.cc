@@ -160,8 +160,7 @@ io::Task<void> Dataplane::withdraw_exports(ManagedArray* array) {
 io::Task<Status> Dataplane::create_array(ArrayCreateRequest request) {
   ArrayRecord record{.uuid = Uuid::random(context_.loop.prng()),
                      .name = request.name,
-                     .level = request.level,
-                     .members = request.members,
+                     .shape = request.shape,
                      .query = request.query.to_string(),
                      .spread = request.spread};
   co_await backplanes_.wait_tried(context_.loop.now_ns() + 5 * kNsPerSecond);
@@ -169,7 +168,7 @@ io::Task<Status> Dataplane::create_array(ArrayCreateRequest request) {
   co_await backplanes_.refresh_all();
   Choice choice;
   BB_CO_TRY(choose_drives(request.query, backplanes_.inventory(us_).records,
-                          {.count = request.members, .spread = request.spread}, &choice));
+                          {.count = request.shape.members, .spread = request.spread}, &choice));
   BB_CO_ASSIGN(ArrayBook::Entry entry, co_await book_->add(std::move(record)));
   std::unique_ptr<ManagedArray> array = make_array(std::move(entry));
   std::string name = request.name;

@@ -27,11 +27,12 @@ namespace bb::backplane {
 //                         capacity_bytes, block_size_bytes, state, owner, array, errors, detail,
 //                         reason?}], refused: [{backplane, slot, uri, reason}],
 //                         chosen?: [id], choice?: text, backplanes}
-//   array.create {name, level?, members?, query?, spread?, region_bytes?, assume_clean?}
+//   array.create {name, raid?: "LEVEL.MEMBERS[.COPIES]", chunk_bytes?, query?, spread?,
+//                     region_bytes?, assume_clean?}
 //                     -> as array.info
 //   array.list {}     -> {arrays: [as array.info]}
-//   array.info {name} -> {name, uuid, state, detail, level, epoch, version, capacity_bytes,
-//   members:
+//   array.info {name} -> {name, uuid, state, detail, raid, level, copies, chunk_bytes, epoch,
+//   version, capacity_bytes, members:
 //                         [{drive, place, state, ...}], dirty_regions, resync: {total_bytes,
 //                         done_bytes, written_bytes, text}, exports: [...], ...}
 //   array.fail {name, drive}, array.readmit {name, drive} -> as array.info

@@ -101,7 +101,7 @@ Result<ListRequest> parse_list(const Json& params) {
   BB_ASSIGN(std::string text, fields.text_or("query", "", kQueryTextMaxBytes));
   BB_ASSIGN(request.query, Query::parse(text));
   BB_ASSIGN(request.explain, fields.boolean_or("explain", false));
-  BB_ASSIGN(uint64_t members, fields.u64_or("members", 0, raid::kMembersActiveMax));
+  BB_ASSIGN(uint64_t members, fields.u64_or("members", 0, raid::kMembersMax));
   request.choose.count = static_cast<uint32_t>(members);
   BB_ASSIGN(request.choose.spread, fields.boolean_or("spread", members > 0));
   BB_TRY(fields.reject_unknown());
@@ -237,15 +237,13 @@ Result<ArrayCreateRequest> Dataplane::parse_create(const Json& params) const {
   ArrayCreateRequest request;
   BB_ASSIGN(request.name, fields.text("name", 1024));
   BB_TRY(check_array_name(request.name));
-  BB_ASSIGN(uint64_t level, fields.u64_or("level", 1, 100));
-  if (level != 1)
-    return error(Code::k_not_supported, "array \"{}\": RAID level {}; this version has level 1",
-                 request.name, level);
-  BB_ASSIGN(uint64_t members, fields.u64_or("members", 2));
-  if (members < 2 || members > raid::kMembersActiveMax)
-    return error(Code::k_invalid_argument, "array \"{}\": {} members (2 to {})", request.name,
-                 members, raid::kMembersActiveMax);
-  request.members = static_cast<uint32_t>(members);
+  BB_ASSIGN(std::string raid, fields.text_or("raid", "1.2", 32));
+  BB_ASSIGN(uint64_t chunk_bytes, fields.u64_or("chunk_bytes", 0));
+  Result<raid::Shape> shape = raid::parse_shape(raid, chunk_bytes);
+  if (!shape.ok()) return shape.status().with_context(fmt::format("array \"{}\"", request.name));
+  request.shape = *shape;
+  // What needs no drive to be known is known before any is claimed.
+  BB_TRY(raid::check_served(request.shape).with_context(fmt::format("array \"{}\"", request.name)));
   BB_ASSIGN(std::string query, fields.text_or("query", "", kQueryTextMaxBytes));
   BB_ASSIGN(request.query, Query::parse(query));
   BB_ASSIGN(request.spread, fields.boolean_or("spread", true));
@@ -274,8 +272,9 @@ io::Task<Result<Json>> Dataplane::array_list(Json params) {
   for (const auto& [name, entry] : stopped_)
     arrays.push_back({{"name", name},
                       {"uuid", entry.record.uuid.to_string()},
-                      {"level", entry.record.level},
-                      {"members_wanted", entry.record.members},
+                      {"raid", raid::shape_text(entry.record.shape)},
+                      {"level", entry.record.shape.level->name},
+                      {"members_wanted", entry.record.shape.members},
                       {"members_in_sync", 0},
                       {"capacity_bytes", 0},
                       {"domains", 0},

@@ -24,8 +24,7 @@ struct ArrayServices {
 
 struct ArrayCreateRequest {
   std::string name;
-  uint32_t level = 1;
-  uint32_t members = 2;
+  raid::Shape shape;
   Query query;
   bool spread = true;
   uint64_t region_bytes = 0;

@@ -19,6 +19,9 @@ io::Task<Status> ManagedArray::create(ArrayCreateRequest request) {
   BB_CO_TRY(co_await open_members());
   raid::ArrayCreate what{.name = request.name,
                          .uuid = entry_.record.uuid,
+                         .level = request.shape.level->id,
+                         .copies = request.shape.copies,
+                         .chunk_bytes = request.shape.chunk_bytes,
                          .assume_clean = request.assume_clean,
                          // Who owns a drive is told by its claim, and these are ours now: what a
                          // former array left on them no longer counts.
@@ -47,8 +50,9 @@ io::Task<Status> ManagedArray::claim_drives(const ArrayCreateRequest* request) {
     for (DriveRecord& drive : inventory.records)
       if (auto it = lost.find(drive.uuid); it != lost.end()) drive.refusal = it->second;
     Choice choice;
-    Status chosen = choose_drives(request->query, inventory.records,
-                                  {.count = request->members, .spread = request->spread}, &choice);
+    Status chosen =
+        choose_drives(request->query, inventory.records,
+                      {.count = request->shape.members, .spread = request->spread}, &choice);
     if (!chosen.ok() && !lost.empty())  // the cause, not only the count
       co_return error(chosen.code(), "{}; {}", chosen.text(), lost.begin()->second);
     BB_CO_TRY(chosen);

@@ -42,13 +42,16 @@ Json ManagedArray::describe() const {
   const ArrayRecord& record = entry_.record;
   Json json = {{"name", record.name},
                {"uuid", record.uuid.to_string()},
-               {"level", record.level},
+               {"raid", raid::shape_text(record.shape)},
+               {"level", record.shape.level->name},
+               {"copies", record.shape.copies},
+               {"chunk_bytes", record.shape.chunk_bytes},
                {"query", record.query},
                {"spread", record.spread},
                {"epoch", record.epoch},
                {"state", "starting"},
                {"detail", trouble_},
-               {"members_wanted", record.members},
+               {"members_wanted", record.shape.members},
                {"members_in_sync", 0}};
   raid::ArrayInfo info;
   if (array_ != nullptr) {

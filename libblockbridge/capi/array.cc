@@ -31,6 +31,9 @@ struct Request {
   std::string name;
   std::string store;
   uint64_t region_bytes = 0;
+  std::string level = "1";
+  uint32_t copies = 0;
+  uint64_t chunk_bytes = 0;
   bool assume_clean = false;
 };
 
@@ -49,6 +52,14 @@ Task<Result<std::unique_ptr<Array>>> create(const Request* request, bb_array* in
   what.members = borrow(*request);
   what.assume_clean = request->assume_clean;
   what.region_size_bytes = request->region_bytes;
+  auto level = bb::raid::level_from_name(request->level);
+  if (!level) {
+    co_return bb::error(Code::k_invalid_argument,
+                        "RAID level \"{}\": there are 0, 1, 1E, 5, 6 and 10", request->level);
+  }
+  what.level = *level;
+  what.copies = request->copies;
+  what.chunk_bytes = request->chunk_bytes;
   co_return co_await Array::create(request->runtime->runtime->context(), std::move(what),
                                    into->authority.get());
 }
@@ -137,6 +148,9 @@ int open_array(const char* call, bb_runtime* runtime, bb_device* const* members,
                   .name = options.name == nullptr ? "" : options.name,
                   .store = options.store,
                   .region_bytes = options.region_bytes,
+                  .level = options.level == nullptr ? "1" : options.level,
+                  .copies = options.copies,
+                  .chunk_bytes = options.chunk_bytes,
                   .assume_clean = options.assume_clean != 0};
   auto handle = std::make_unique<bb_array>();
   status = capi::call(runtime, [&] { return open(&request, handle.get(), opener); });
@@ -168,7 +182,10 @@ bb::Json describe(const bb::raid::ArrayInfo& info) {
           {"uuid", info.uuid.to_string()},
           {"state", info.state},
           {"detail", info.detail},
-          {"level", info.level},
+          {"level", bb::raid::find_level(info.level)->name},
+          {"slots", info.slots},
+          {"copies", info.copies},
+          {"chunk_bytes", info.chunk_bytes},
           {"version", info.version},
           {"epoch", info.epoch},
           {"reason", info.reason},

@@ -5,7 +5,7 @@
 namespace bb::cluster {
 namespace {
 
-constexpr uint64_t kFormat = 1;
+constexpr uint64_t kFormat = 2;
 
 Result<Uuid> uuid_field(JsonFields* fields, std::string_view key) {
   BB_ASSIGN(std::string text, fields->text(key, 64));
@@ -48,7 +48,13 @@ Result<MembershipChange> decode(std::string_view text) {
   BB_ASSIGN(record.version, fields.u64("version"));
   BB_ASSIGN(record.epoch, fields.u64("epoch"));
   BB_ASSIGN(uint64_t level, fields.u64("level", UINT32_MAX));
-  record.level = static_cast<uint32_t>(level);
+  record.level = static_cast<raid::RaidLevel>(level);
+  BB_ASSIGN(uint64_t slots, fields.u64("slots", raid::kMembersMax));
+  record.slots = static_cast<uint32_t>(slots);
+  BB_ASSIGN(uint64_t copies, fields.u64("copies", raid::kMembersMax));
+  record.copies = static_cast<uint32_t>(copies);
+  BB_ASSIGN(record.chunk_bytes, fields.u64("chunk_bytes"));
+  BB_ASSIGN(record.member_bytes, fields.u64("member_bytes"));
   BB_ASSIGN(record.size_bytes, fields.u64("size_bytes"));
   BB_ASSIGN(record.data_offset_bytes, fields.u64("data_offset_bytes"));
   BB_ASSIGN(uint64_t block_size, fields.u64("block_size_bytes", UINT32_MAX));
@@ -82,7 +88,11 @@ Json membership_to_json(const raid::MembershipRecord& record) {
           {"name", record.name},
           {"version", record.version},
           {"epoch", record.epoch},
-          {"level", record.level},
+          {"level", static_cast<uint32_t>(record.level)},
+          {"slots", record.slots},
+          {"copies", record.copies},
+          {"chunk_bytes", record.chunk_bytes},
+          {"member_bytes", record.member_bytes},
           {"size_bytes", record.size_bytes},
           {"data_offset_bytes", record.data_offset_bytes},
           {"block_size_bytes", record.block_size_bytes},

@@ -15,10 +15,13 @@ ArrayCore::ArrayCore(io::Context context, ArrayOptions options, MembershipAuthor
       options_(options),
       authority_(authority),
       record_(record),
-      geometry_{.size_bytes = record.size_bytes,
+      geometry_{.shape = record.shape(),
+                .member_bytes = record.member_bytes,
                 .data_offset_bytes = record.data_offset_bytes,
                 .region_size_bytes = record.region_size_bytes},
+      redundant_(geometry_.shape.redundant()),
       intent_(record.array, geometry_),
+      holders_(geometry_.shape.members),
       unequal_(geometry_.regions()),
       copied_(geometry_.regions()),
       flushing_(geometry_.regions()),
@@ -62,17 +65,9 @@ io::Task<void> ArrayCore::serve(io::IoRequest* request) {
       case io::IoOp::kRead:
         status = co_await read(request);
         break;
-      case io::IoOp::kWrite: {
-        Write data;
-        data.io = {.op = io::IoOp::kWrite,
-                   .offset_bytes = request->offset_bytes,
-                   .length_bytes = request->length_bytes,
-                   .iov = request->iov,
-                   .iov_count = request->iov_count,
-                   .fua = request->fua};
-        status = co_await write(data);
+      case io::IoOp::kWrite:
+        status = co_await write(request);
         break;
-      }
       case io::IoOp::kFlush:
         status = co_await flush();
         break;
@@ -99,7 +94,7 @@ std::string ArrayCore::state_text(std::string* detail) const {
     return "fenced";
   }
   if (draining_) return "stopping";
-  if (!usable_member()) {
+  if (!holds_all()) {
     for (const auto& member : members_) {
       if (!member->required()) continue;
       *detail +=
@@ -139,7 +134,10 @@ ArrayInfo ArrayCore::describe() const {
   info.version = record_.version;
   info.epoch = record_.epoch;
   info.reason = record_.reason;
-  info.size_bytes = geometry_.size_bytes;
+  info.chunk_bytes = geometry_.shape.chunk_bytes;
+  info.copies = geometry_.shape.copies;
+  info.slots = geometry_.shape.members;
+  info.size_bytes = geometry_.size_bytes();
   info.region_size_bytes = geometry_.region_size_bytes;
   info.regions = geometry_.regions();
   info.dirty_regions = intent_.dirty().count();
@@ -184,14 +182,14 @@ io::Task<Status> ArrayCore::close() {
   co_await background_.join();
   co_await commands_.close();
   Status status;
-  if (fenced_.empty() && usable_member()) {
+  if (fenced_.empty() && holds_all()) {
     Result<uint64_t> flushed = co_await flush_members();
     status = flushed.status();
     // All of it is durable on every member: the next start has nothing to equalise.
     if (flushed.ok() && *flushed != 0 && may_clean()) intent_.clean(*flushed, unequal_);
     if (intent_.batch_wanted()) {
-      uint64_t ok_mask = co_await write_pages();
-      intent_.batch_end(ok_mask != 0);
+      MemberMask ok_mask = co_await write_pages();
+      intent_.batch_end(ok_mask.any());
     }
   }
   closed_ = true;

@@ -50,6 +50,9 @@ struct ArrayCreate {
   std::string name;
   Uuid uuid;  // nil: a random one
   std::vector<MemberDevice> members;
+  RaidLevel level = RaidLevel::k1;
+  uint32_t copies = 0;        // of each block, of level 10; 0: 2
+  uint64_t chunk_bytes = 0;   // not of level 1; 0: 64 KiB
   bool assume_clean = false;  // the members hold the same bytes already, or nobody will care
   bool force = false;         // take members that carry a valid superblock of another array
   uint64_t region_size_bytes =
@@ -83,12 +86,15 @@ struct ArrayInfo {
   // (no usable in-sync member: close and assemble again), "fenced", "stopping", "stopped"
   std::string state;
   std::string detail;  // why, when it is not plain "online"
-  uint32_t level = 1;
+  RaidLevel level = RaidLevel::k1;
+  uint32_t slots = 0;        // members that the level has
+  uint32_t copies = 1;       // of each block
+  uint64_t chunk_bytes = 0;  // 0: every member holds everything
   uint64_t version = 0, epoch = 0;
   std::string reason;  // of the last committed change
   uint64_t size_bytes = 0, region_size_bytes = 0;
   uint64_t regions = 0, dirty_regions = 0;
-  // Of the present or last resync: what it had to copy and what it copied.
+  // Of the present or last resync: what it had to copy and what it copied, of each member.
   uint64_t resync_total_bytes = 0, resync_done_bytes = 0;
   uint64_t resynced_bytes = 0;          // written to members by resync, since the start
   uint64_t bitmap_writes = 0;           // page writes, all members together
@@ -96,6 +102,9 @@ struct ArrayInfo {
   std::vector<ArrayMemberInfo> members;
   std::vector<std::string> left_out;  // devices refused at assembly, each with its reason
 };
+
+// NOT_SUPPORTED: a level whose data path is not there yet.
+Status check_served(const Shape& shape);
 
 class ArrayCore;
 

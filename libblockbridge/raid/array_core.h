@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -12,6 +13,8 @@
 #include "io/range_lock.h"
 #include "io/sync.h"
 #include "raid/array.h"
+#include "raid/fan_out.h"
+#include "raid/pieces.h"
 #include "raid/resync_plan.h"
 #include "raid/superblock_io.h"
 #include "raid/write_intent.h"
@@ -21,91 +24,6 @@ namespace bb::raid {
 using io::LockMode;
 using io::RangeLock;
 using io::RangeTicket;
-
-inline constexpr uint32_t kMembersEver =
-    64;  // in one life of an array object; a bit of a mask each
-
-// A member as this array knows it. What is committed comes from the record by adopt() only.
-struct Member {
-  uint32_t index = 0;
-  Uuid uuid;
-  std::string label;
-  // Committed.
-  bool listed = false;
-  MemberState state = MemberState::kFailed;
-  uint64_t generation = 0;
-  uint32_t slot = 0;
-  // Ours.
-  io::Device* device = nullptr;
-  std::unique_ptr<io::Device> owned;
-  bool active = false;     // gets writes, flushes and bitmap pages
-  bool suspect = false;    // failed us; not used again until that is committed
-  bool promoting = false;  // a commit to in-sync may have happened
-  std::string detail;
-  uint64_t incarnation = 0;
-  RegionSet behind;  // recovering: what it lacks
-  uint64_t superblock_generation = 0;
-  uint32_t in_flight = 0;
-  uint64_t last_end_bytes = 0;
-  uint64_t written_epoch = 0;  // flush epoch when its last write ended
-  uint64_t flushed_epoch = 0;  // the latest flush that it completed
-  uint64_t covered_epoch = 0;  // its recovery made durable what every flush up to this one had to
-  uint64_t ready_since_ns = 0;
-  bool may_return = true;  // it went away, rather than failed while it was there
-  uint64_t reads = 0, writes = 0, errors = 0, repaired = 0;
-
-  struct Watcher final : io::DeviceWatcher {
-    ArrayCore* core = nullptr;
-    Member* member = nullptr;
-    bool watching = false;
-    void on_device_state(io::Device& device, io::DeviceState state) override;
-  } watcher;
-
-  bool writable() const { return active && !suspect; }
-  bool readable() const { return writable() && listed && state == MemberState::kInSync; }
-  // The record calls it in-sync, or may do so: nothing is acknowledged without it.
-  bool required() const { return listed && (state == MemberState::kInSync || promoting); }
-  bool lost() const { return device != nullptr && device->incarnation() != incarnation; }
-  bool unflushed() const { return written_epoch >= flushed_epoch && written_epoch != 0; }
-  uint64_t bit() const { return uint64_t{1} << index; }
-};
-
-// The same I/O on several members at once: one coroutine waits, nothing is allocated.
-class FanOut {
- public:
-  struct Leg : io::IoRequest {
-    FanOut* fan = nullptr;
-    Member* member = nullptr;
-    Status status;
-  };
-  struct Io {
-    io::IoOp op = io::IoOp::kWrite;
-    uint64_t offset_bytes = 0;  // on the member
-    uint64_t length_bytes = 0;
-    const iovec* iov = nullptr;
-    uint32_t iov_count = 0;
-    bool fua = false;
-    bool may_discard = false;
-  };
-  explicit FanOut(ArrayCore& core) : core_(core) {}
-  FanOut(const FanOut&) = delete;
-
-  void add(Member& member, const Io& io);
-  uint32_t count() const { return count_; }
-  Leg& leg(uint32_t i) { return legs_[i]; }
-
-  bool await_ready() const { return count_ == 0; }
-  bool await_suspend(std::coroutine_handle<> caller);
-  void await_resume() const {}
-
- private:
-  static void on_done(io::IoRequest* request, Status status);
-  ArrayCore& core_;
-  Leg legs_[kMembersActiveMax];
-  uint32_t count_ = 0;
-  uint32_t pending_ = 0;
-  std::coroutine_handle<> waiter_;
-};
 
 // Holds a range of the array from `co_await` on, until unlock() or its end.
 class RangeHold : RangeTicket {
@@ -135,7 +53,7 @@ class ArrayCore {
 
   // assemble.cc, create.cc
   Member& add_member(const Uuid& uuid);
-  Member* find_member(const Uuid& uuid);
+  Member* find_member(const Uuid& uuid) const;
   void attach(Member& member, MemberDevice device);
   void start_background();
 
@@ -146,31 +64,65 @@ class ArrayCore {
   std::string state_text(std::string* detail) const;
 
   // write_path.cc
-  struct Write {
-    FanOut::Io io;  // offset in the array
-  };
-  io::Task<Status> write(Write write);
-  io::Task<Status> write_locked(Write write, RegionRange regions);
-  io::Task<Status> write_members(Write write, RegionRange regions);
+  io::Task<Status> write(const io::IoRequest* request);
+  io::Task<Status> write_locked(const io::IoRequest* request, RegionRange regions);
+  io::Task<Status> write_members(const io::IoRequest* request);
+  uint64_t add_copies(FanOut& fan, MemberRuns& runs, const io::IoRequest& request);  // their slots
   io::Task<Status> write_zeroes(io::IoRequest* request);
   io::Task<Status> flush();
   // Flushes every active member; its number once all of them did and nobody is missing, else 0.
   io::Task<Result<uint64_t>> flush_members();
   void after_failed_write(RegionRange regions);
 
-  // read_path.cc
+  // read_path.cc; a piece lies in one chunk
   io::Task<Status> read(io::IoRequest* request);
-  io::Task<Status> read_any(io::IoRequest* request, uint64_t* tried_mask, Member** served);
+  io::Task<Status> read_pieces(io::IoRequest* request);
+  io::Task<bool> read_runs(io::IoRequest* request, MemberMask* failed);
+  io::Task<Status> read_piece(io::IoRequest* piece, MemberMask first);
+  io::Task<Status> read_any(io::IoRequest* piece, MemberMask* bad_mask, Member** served,
+                            MemberMask first = {});
+  Member* choose_holder(uint64_t offset_bytes, const MemberMask& tried, uint64_t* place_bytes);
+
+  // equal_path.cc
   io::Task<Status> read_unequal(io::IoRequest* request);
-  io::Task<Status> equalise(io::IoRequest* request, bool* again);
-  io::Task<void> repair(io::IoRequest* request, uint64_t members_mask);
+  io::Task<Status> equalise(io::IoRequest* piece, bool* again);
+  io::Task<void> repair(io::IoRequest* piece, MemberMask members_mask);
+  void note_repair(const io::IoRequest& piece, FanOut::Leg& leg, bool may_suspect);
   bool has_unequal(RegionRange regions) const;
+
+  // members_answer.cc
+  // Legs that write a piece's memory to those who hold it and are `wanted`; their slots.
+  template <typename Wanted>
+  uint64_t write_holders(FanOut& fan, const io::IoRequest& piece, Wanted wanted) {
+    uint64_t slots = 0;
+    for_each_holder(piece.offset_bytes, [&](Member& member, uint64_t place_bytes) {
+      if (!wanted(member)) return;
+      fan.add(member, {.op = io::IoOp::kWrite,
+                       .offset_bytes = geometry_.data_offset_bytes + place_bytes,
+                       .length_bytes = piece.length_bytes,
+                       .iov = piece.iov,
+                       .iov_count = piece.iov_count});
+      slots |= member.slot_bit();
+    });
+    return slots;
+  }
+  // Calls each(member, place in its data) for those who hold a copy of this byte of the array.
+  template <typename Each>
+  void for_each_holder(uint64_t offset_bytes, Each each) {
+    const Shape& shape = geometry_.shape;
+    for (uint32_t copy = 0; copy < shape.copies; ++copy) {
+      CopyPlace place = copy_place(shape, offset_bytes, copy);
+      for (Member* member : holders_[place.slot]) each(*member, place.offset_bytes);
+    }
+  }
+  bool enough(const MemberMask& ok_mask, uint64_t slots) const;
+  Status judge(FanOut& fan, uint64_t slots, MemberMask* ok_mask);
 
   // bitmap_writer.cc
   io::Task<Status> persist(RegionRange regions);
   io::Task<Status> persist_all();
   io::Task<void> bitmap_loop();
-  io::Task<uint64_t> write_pages();  // mask of the members that have them all
+  io::Task<MemberMask> write_pages();  // the members that have them all
   io::Task<void> clean_loop();
   bool may_clean() const;
 
@@ -182,12 +134,14 @@ class ArrayCore {
   void fence(std::string why);
   void suspect(Member& member, std::string why);
   void check_leg(FanOut::Leg& leg);
-  bool usable_member() const;
+  bool holds_all(const Member* without = nullptr) const;  // the readable members do
   bool may_serve() const;
   Status usable() const;
-  bool settled(uint64_t ok_mask, Member** lacking, uint64_t flush = 0) const;
-  io::Task<Status> settle(uint64_t ok_mask, uint64_t flush = 0);
-  bool resume_keeper();
+  Status needed(const MembershipRecord& record, const MemberRecord& member) const;
+  bool settled(const MemberMask& ok_mask, uint64_t slots, Member** lacking,
+               uint64_t flush = 0) const;
+  io::Task<Status> settle(MemberMask ok_mask, uint64_t slots, uint64_t flush = 0);
+  bool resume_keepers();
   bool commit_wanted() const;
   io::Task<void> membership_loop();
   void on_device_state(Member& member, io::DeviceState state);
@@ -212,8 +166,10 @@ class ArrayCore {
   io::Task<void> resync_loop();
   io::Task<void> resync_worker(io::AlignedBuffer* buffer, uint64_t* budget, bool* failed);
   io::Task<Status> copy_extent(ResyncExtent extent, io::AlignedBuffer* buffer);
-  io::Task<Status> copy_chunk(ResyncExtent extent, uint64_t offset_bytes, uint64_t length_bytes,
+  bool wants_copy(const ResyncExtent& extent, uint64_t offset_bytes);
+  io::Task<Status> copy_piece(ResyncExtent extent, uint64_t offset_bytes, uint64_t length_bytes,
                               io::AlignedBuffer* buffer);
+  io::Task<Status> copy_held(const ResyncExtent* extent, io::IoRequest* piece);
   io::Task<void> end_round();
   void count_resync_total();
   uint64_t resync_pending_regions() const;
@@ -238,8 +194,11 @@ class ArrayCore {
   bool record_unknown_ = false;  // a commit is under way or its outcome not known
   uint32_t clean_hold_ = 0;
   Geometry geometry_;
+  bool redundant_;         // else there is nothing to make equal, and no bitmap
+  bool complete_ = false;  // every slot has an in-sync member by the record
   WriteIntent intent_;
   std::vector<std::unique_ptr<Member>> members_;
+  std::vector<std::vector<Member*>> holders_;  // by slot: listed and not removed
   RangeLock ranges_;
   RegionSet unequal_;   // in-sync members may differ (rule 6)
   RegionSet copied_;    // of these, copied but not yet flushed
@@ -255,7 +214,6 @@ class ArrayCore {
   uint32_t host_in_flight_ = 0;
   uint64_t host_last_ns_ = 0;
   uint32_t rotation_ = 0;
-  ReadCandidate candidates_[kMembersEver];  // scratch of read_any, never across a wait
 
   io::Event changed_;      // broadcast: membership or suspicion changed
   io::Event bitmap_done_;  // broadcast: a batch of pages ended

@@ -54,13 +54,18 @@ std::optional<std::string> refusal(const MembershipRecord& record, const Found& 
     return fmt::format("rejected: member {} is not in version {} of the record",
                        block.member.to_string(), record.version);
   }
-  if (block.size_bytes != record.size_bytes ||
+  if (block.shape != record.shape() || block.slot != member->slot) {
+    return fmt::format("rejected: it is slot {} of a RAID {}, and the record says slot {} of a {}",
+                       block.slot, shape_text(block.shape), member->slot,
+                       shape_text(record.shape()));
+  }
+  if (block.member_bytes != record.member_bytes ||
       block.region_size_bytes != record.region_size_bytes ||
       block.data_offset_bytes != record.data_offset_bytes ||
       found.device.device->info().block_size_bytes != record.block_size_bytes ||
-      data_room_bytes(found.device.device->info().size_bytes) < record.size_bytes) {
+      data_room_bytes(found.device.device->info().size_bytes) < record.member_bytes) {
     return fmt::format("rejected: its layout ({} bytes at {}) is not the record's ({} at {})",
-                       block.size_bytes, block.data_offset_bytes, record.size_bytes,
+                       block.member_bytes, block.data_offset_bytes, record.member_bytes,
                        record.data_offset_bytes);
   }
   if (BB_MUTANT(kTrustSuperblock)) return std::nullopt;
@@ -103,7 +108,8 @@ Status check_record(const MembershipRecord& record, uint64_t epoch) {
   if (record.epoch > epoch) {
     return error(Code::k_fenced, "epoch {} of this owner is older than {}", epoch, record.epoch);
   }
-  Geometry geometry{.size_bytes = record.size_bytes,
+  Geometry geometry{.shape = record.shape(),
+                    .member_bytes = record.member_bytes,
                     .data_offset_bytes = record.data_offset_bytes,
                     .region_size_bytes = record.region_size_bytes};
   if (geometry.pages() > kBitmapPagesMax) {
@@ -142,15 +148,26 @@ Status place_devices(ArrayCore* core, Survey* survey) {
     }
   }
   survey->found.clear();
-  if (core->usable_member()) return {};
+  if (core->holds_all()) return {};
   std::string who;
+  uint32_t absent = 0;
   for (const MemberRecord& member : core->record_.members) {
     if (member.state != MemberState::kInSync) continue;
+    if (core->find_member(member.uuid)->readable()) continue;
+    ++absent;
     who += fmt::format("{}{}", who.empty() ? "" : ", ", member.label);
   }
-  return error(Code::k_unavailable,
-               "recover: none of the {} in-sync members of version {} is present ({})",
-               core->record_.count(MemberState::kInSync), core->record_.version, who);
+  uint32_t in_sync = core->record_.count(MemberState::kInSync);
+  if (absent == in_sync) {
+    return error(Code::k_unavailable,
+                 "recover: none of the {} in-sync members of version {} is present ({})", in_sync,
+                 core->record_.version, who);
+  }
+  return error(
+      Code::k_unavailable,
+      "recover: {} of the {} in-sync members of version {} are absent ({}), and the others "
+      "of this RAID {} do not hold everything",
+      absent, in_sync, core->record_.version, who, core->geometry_.shape.level->name);
 }
 
 // Claims the array for this epoch and commits who is missing, before anything is served.
@@ -178,15 +195,16 @@ io::Task<Status> claim(ArrayCore* core) {
 io::Task<Status> load_bitmaps(ArrayCore* core) {
   auto pages = static_cast<uint32_t>(core->geometry_.pages());
   RegionSet dirty(core->geometry_.regions());
-  uint32_t in_sync = 0;
+  uint64_t in_sync = 0;
+  if (!core->redundant_) co_return Status();
   for (size_t i = 0; i < core->members_.size(); ++i) {
     Member* member = core->members_[i].get();
     if (!member->readable()) continue;
-    ++in_sync;
+    in_sync |= member->slot_bit();
     co_await add_bitmap(member->device, core->record_.array, pages, &dirty);
   }
   core->intent_.mark(dirty);
-  if (in_sync > 1) core->unequal_ = dirty;
+  if (core->geometry_.shape.shared_within(in_sync)) core->unequal_ = dirty;
   for (const auto& member : core->members_) {
     if (member->active && member->state == MemberState::kRecovering) member->behind = dirty;
   }

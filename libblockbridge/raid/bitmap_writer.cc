@@ -53,17 +53,18 @@ io::Task<void> ArrayCore::bitmap_loop() {
       continue;
     }
     ++batches_begun_;
-    uint64_t ok_mask = co_await write_pages();
+    MemberMask ok_mask = co_await write_pages();
     // A page counts once every member that the record calls in-sync has it.
+    uint64_t slots = geometry_.shape.all_slots();
     Member* lacking = nullptr;
-    bool written = ok_mask != 0;
-    while (written && (!settled(ok_mask, &lacking) || !fenced_.empty())) {
+    bool written = ok_mask.any();
+    while (written && (!settled(ok_mask, slots, &lacking) || !fenced_.empty())) {
       written = lacking == nullptr && usable().ok() && may_serve() && !stop_background_;
       if (!written) break;
       membership_work_.set();
       co_await changed_.wait();
     }
-    written = written && fenced_.empty() && ok_mask != 0;
+    written = written && fenced_.empty();
     intent_.batch_end(written);
     if (written) batches_done_ = batches_begun_;
     bitmap_done_.set();
@@ -74,14 +75,14 @@ io::Task<void> ArrayCore::bitmap_loop() {
   bitmap_done_.set();
 }
 
-io::Task<uint64_t> ArrayCore::write_pages() {
+io::Task<MemberMask> ArrayCore::write_pages() {
   intent_.batch_begin();
-  uint64_t ok_mask = 0;
+  MemberMask ok_mask;
   for (const auto& member : members_) {
-    if (member->writable()) ok_mask |= member->bit();
+    if (member->writable()) ok_mask.set(member->index);
   }
   std::vector<std::pair<Member*, Status>> failures;
-  if (BB_MUTANT(kSkipBitmapWrite)) co_return ~uint64_t{0};
+  if (BB_MUTANT(kSkipBitmapWrite)) co_return ~MemberMask();
   for (size_t i = 0; i < intent_.batch().size(); ++i) {
     uint32_t page = intent_.batch()[i];
     if (pages_[page].size() == 0) pages_[page] = io::AlignedBuffer(kBitmapPageBytes);
@@ -89,7 +90,7 @@ io::Task<uint64_t> ArrayCore::write_pages() {
     iovec vector = pages_[page].as_iovec();
     FanOut fan(*this);
     for (auto& member : members_) {
-      if (!member->writable() || (ok_mask & member->bit()) == 0) continue;
+      if (!member->writable() || !ok_mask.test(member->index)) continue;
       fan.add(*member, {.op = io::IoOp::kWrite,
                         .offset_bytes = kBitmapOffsetBytes + page * kBitmapPageBytes,
                         .length_bytes = kBitmapPageBytes,
@@ -99,11 +100,11 @@ io::Task<uint64_t> ArrayCore::write_pages() {
     }
     co_await fan;
     bitmap_writes_ += fan.count();
-    uint64_t page_mask = 0;
+    MemberMask page_mask;
     for (uint32_t leg = 0; leg < fan.count(); ++leg) {
       FanOut::Leg& done = fan.leg(leg);
       if (done.status.ok()) {
-        page_mask |= done.member->bit();
+        page_mask.set(done.member->index);
       } else {
         failures.emplace_back(done.member,
                               done.status.with_context(fmt::format("bitmap page {}", page)));
@@ -111,13 +112,11 @@ io::Task<uint64_t> ArrayCore::write_pages() {
     }
     ok_mask &= page_mask;
   }
-  uint64_t required = 0;
-  for (const auto& member : members_) required |= member->required() ? member->bit() : 0;
-  if (!failures.empty() && (ok_mask & required) == 0) {
-    // No in-sync member took it: the writes that wait fail, and everybody keeps the state it has.
+  if (!failures.empty() && !enough(ok_mask, geometry_.shape.all_slots())) {
+    // Too few members took it: the writes that wait fail, and everybody keeps the state it has.
     bitmap_error_ = failures[0].second.with_context(name_of(*failures[0].first));
     ++bitmap_failures_;
-    co_return 0;
+    co_return MemberMask();
   }
   for (auto& failure : failures) suspect(*failure.first, failure.second.to_string());
   co_return ok_mask;
@@ -139,7 +138,7 @@ io::Task<void> ArrayCore::clean_loop() {
   while (!stop_background_) {
     co_await stop_.wait_until(loop_.now_ns() + options_.clean_delay_ns);
     if (stop_background_) break;
-    if (intent_.dirty().empty() || !may_clean() || !usable_member()) {
+    if (intent_.dirty().empty() || !may_clean() || !holds_all()) {
       flushed_before = 0;
       continue;
     }

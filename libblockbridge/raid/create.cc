@@ -30,10 +30,6 @@ Status check_request(const ArrayCreate& what) {
     return error(Code::k_invalid_argument, "a name of {} bytes is not 1 to {} long",
                  what.name.size(), kNameMaxBytes);
   }
-  if (what.members.size() < 2 || what.members.size() > kMembersActiveMax) {
-    return error(Code::k_invalid_argument, "RAID 1 takes 2 to {} members, not {}",
-                 kMembersActiveMax, what.members.size());
-  }
   for (size_t i = 0; i < what.members.size(); ++i) {
     const io::Device* device = what.members[i].device;
     if (device == nullptr) return error(Code::k_invalid_argument, "member {} has no device", i);
@@ -48,6 +44,18 @@ Status check_request(const ArrayCreate& what) {
     }
   }
   return {};
+}
+
+Result<Geometry> plan(const ArrayCreate& what) {
+  BB_ASSIGN(Shape shape, make_shape(what.level, static_cast<uint32_t>(what.members.size()),
+                                    what.copies, what.chunk_bytes));
+  BB_TRY(check_served(shape));
+  if (what.chunk_bytes != 0 && shape.chunk_bytes == 0) {
+    return error(Code::k_invalid_argument,
+                 "RAID {} has no chunks: every member holds everything (chunk size {})",
+                 shape.level->name, what.chunk_bytes);
+  }
+  return plan_geometry(shape, devices_of(what), what.region_size_bytes);
 }
 
 io::Task<Status> check_unused(const ArrayCreate* what) {
@@ -71,7 +79,12 @@ MembershipRecord make_record(const ArrayCreate& what, const Geometry& geometry, 
   record.array = what.uuid.is_nil() ? Uuid::random(prng) : what.uuid;
   record.name = what.name;
   record.epoch = what.options.epoch;
-  record.size_bytes = geometry.size_bytes;
+  record.level = geometry.shape.level->id;
+  record.slots = geometry.shape.members;
+  record.copies = geometry.shape.copies;
+  record.chunk_bytes = geometry.shape.chunk_bytes;
+  record.size_bytes = geometry.size_bytes();
+  record.member_bytes = geometry.member_bytes;
   record.data_offset_bytes = geometry.data_offset_bytes;
   record.block_size_bytes = what.members[0].device->info().block_size_bytes;
   record.region_size_bytes = geometry.region_size_bytes;
@@ -128,6 +141,12 @@ io::Task<Status> create_record(MembershipAuthority* authority, const MembershipR
 
 }  // namespace
 
+Status check_served(const Shape& shape) {
+  if (shape.level->parity == 0) return {};
+  return error(Code::k_not_supported, "RAID {}: this version serves levels 0, 1, 1E and 10",
+               shape.level->name);
+}
+
 io::Task<void> close_members(std::vector<MemberDevice> devices) {
   for (MemberDevice& member : devices) {
     if (member.owned == nullptr) continue;
@@ -158,7 +177,7 @@ io::Task<Result<std::unique_ptr<Array>>> Array::create(io::Context context, Arra
   MembershipRecord record;
   Status status = check_request(what);
   if (status.ok()) {
-    Result<Geometry> planned = plan_geometry(devices_of(what), what.region_size_bytes);
+    Result<Geometry> planned = plan(what);
     status = planned.status();
     if (planned.ok()) geometry = *planned;
   }
@@ -189,7 +208,7 @@ io::Task<Result<std::unique_ptr<Array>>> Array::create(io::Context context, Arra
     core->activate(member, RegionSet(geometry.regions()));
   }
   core->adopt(record);
-  if (!what.assume_clean) {
+  if (!what.assume_clean && core->redundant_) {
     core->intent_.mark_all();
     core->unequal_.set_all();
     core->intent_.request_all();

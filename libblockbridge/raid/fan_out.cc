@@ -1,21 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "raid/fan_out.h"
+
 #include "raid/array_core.h"
 
 namespace bb::raid {
 
 void FanOut::add(Member& member, const Io& io) {
-  BB_CHECK(count_ < kMembersActiveMax, "more than {} legs", kMembersActiveMax);
-  Leg& leg = legs_[count_++];
-  leg.fan = this;
-  leg.member = &member;
-  leg.op = io.op;
-  leg.offset_bytes = io.offset_bytes;
-  leg.length_bytes = io.length_bytes;
-  leg.iov = io.iov;
-  leg.iov_count = io.iov_count;
-  leg.fua = io.fua;
-  leg.may_discard = io.may_discard;
-  leg.done = on_done;
+  if (count_ >= kFew) more_.push_back(std::make_unique<Leg>());
+  Leg& next = leg(count_++);
+  next.fan = this;
+  next.member = &member;
+  next.op = io.op;
+  next.offset_bytes = io.offset_bytes;
+  next.length_bytes = io.length_bytes;
+  next.iov = io.iov;
+  next.iov_count = io.iov_count;
+  next.fua = io.fua;
+  next.may_discard = io.may_discard;
+  next.done = on_done;
+}
+
+void FanOut::add_like(Member& member, const io::IoRequest& like, uint64_t offset_bytes) {
+  add(member, {.op = like.op,
+               .offset_bytes = offset_bytes,
+               .length_bytes = like.length_bytes,
+               .iov = like.iov,
+               .iov_count = like.iov_count,
+               .fua = like.fua,
+               .may_discard = like.may_discard});
 }
 
 void FanOut::on_done(io::IoRequest* request, Status status) {
@@ -30,36 +42,38 @@ void FanOut::on_done(io::IoRequest* request, Status status) {
 bool FanOut::await_suspend(std::coroutine_handle<> caller) {
   pending_ = count_ + 1;  // one for ourselves: legs may end within submit()
   for (uint32_t i = 0; i < count_; ++i) {
-    ++legs_[i].member->in_flight;
-    legs_[i].member->device->submit(legs_[i]);
+    Leg& next = leg(i);
+    ++next.member->in_flight;
+    next.member->device->submit(next);
   }
   if (--pending_ == 0) return false;
   waiter_ = caller;
   return true;
 }
 
-RangeHold::RangeHold(ArrayCore& core, uint64_t at_bytes, uint64_t for_bytes, LockMode lock_mode)
-    : core_(core), skip_(BB_MUTANT(kNoRangeLock)) {
-  offset_bytes = at_bytes;
-  length_bytes = for_bytes;
-  mode = lock_mode;
-  // Woken through the loop: never on the stack of whoever let go.
-  granted = [](RangeTicket* ticket) {
-    auto* hold = static_cast<RangeHold*>(ticket);
-    hold->core_.loop_.post(hold->wake_);
-  };
-  wake_.run = [](io::Work* work) { io::Trampoline::run(static_cast<Wake*>(work)->handle); };
+void MemberRuns::add(Member& member, uint64_t place_bytes, uint64_t length_bytes,
+                     std::span<const iovec> memory) {
+  auto last = runs_.rbegin();
+  while (last != runs_.rend() && last->member != &member) ++last;
+  bool goes_on = last != runs_.rend() && last->place_bytes + last->length_bytes == place_bytes;
+  if (!goes_on) {
+    runs_.push_back({.member = &member, .place_bytes = place_bytes});
+    last = runs_.rbegin();
+  }
+  last->length_bytes += length_bytes;
+  last->memory.insert(last->memory.end(), memory.begin(), memory.end());
 }
 
-bool RangeHold::await_ready() { return skip_; }
-
-bool RangeHold::await_suspend(std::coroutine_handle<> caller) {
-  wake_.handle = caller;
-  return !core_.ranges_.acquire(*this);
-}
-
-void RangeHold::unlock() {
-  if (held) core_.ranges_.release(*this);
+void MemberRuns::add_to(FanOut& fan, const io::IoRequest& like, uint64_t data_offset_bytes) const {
+  for (const Run& run : runs_) {
+    fan.add(*run.member, {.op = like.op,
+                          .offset_bytes = data_offset_bytes + run.place_bytes,
+                          .length_bytes = run.length_bytes,
+                          .iov = run.memory.data(),
+                          .iov_count = static_cast<uint32_t>(run.memory.size()),
+                          .fua = like.fua,
+                          .may_discard = like.may_discard});
+  }
 }
 
 }  // namespace bb::raid

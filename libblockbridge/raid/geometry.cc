@@ -15,13 +15,49 @@ uint64_t data_room_bytes(uint64_t device_size_bytes) {
   return superblock_b_offset_bytes(device_size_bytes) - kDataOffsetBytes;
 }
 
-uint64_t auto_region_size_bytes(uint64_t array_size_bytes) {
-  uint64_t size = kRegionMinBytes;
-  while (div_up(array_size_bytes, size) > kBitmapPagesAuto * kRegionsPerPage) size *= 2;
+RegionRange Geometry::range_of(uint64_t offset_bytes, uint64_t length_bytes) const {
+  uint64_t last_bytes = offset_bytes + length_bytes - 1;
+  // Copies follow each other, so the first copy of the first byte lies lowest.
+  uint64_t from = copy_place(shape, offset_bytes, 0).offset_bytes;
+  uint64_t to = copy_place(shape, last_bytes, shape.copies - 1).offset_bytes;
+  if (shape.chunk_bytes != 0 &&
+      offset_bytes / shape.chunk_bytes != last_bytes / shape.chunk_bytes) {
+    from = round_down(from, shape.chunk_bytes);  // later chunks of these rows begin before it
+    to = round_down(to, shape.chunk_bytes) + shape.chunk_bytes - 1;
+  }
+  uint64_t first = from / region_size_bytes;
+  return {first, to / region_size_bytes - first + 1};
+}
+
+ArrayRange Geometry::array_range(RegionRange regions) const {
+  uint64_t from = regions.first * region_size_bytes;
+  uint64_t to = std::min(member_bytes, from + regions.count * region_size_bytes);
+  if (shape.chunk_bytes == 0) return {from, to - from};
+  // A chunk whose copies lie in two rows belongs to both.
+  uint64_t first = shape.chunks(from / shape.chunk_bytes);
+  uint64_t rows = to / shape.chunk_bytes;
+  uint64_t end = shape.chunks(rows);
+  if (end * shape.chunk_bytes < size_bytes() && shape.level->place(shape, end, 0).row < rows) ++end;
+  return {first * shape.chunk_bytes, (end - first) * shape.chunk_bytes};
+}
+
+uint64_t auto_region_size_bytes(const Shape& shape, uint64_t member_bytes) {
+  uint64_t size = std::max(kRegionMinBytes, shape.chunk_bytes);
+  while (div_up(member_bytes, size) > kBitmapPagesAuto * kRegionsPerPage) size *= 2;
   return size;
 }
 
-Result<Geometry> plan_geometry(std::span<const GeometryDevice> devices,
+Status check_region_size(const Shape& shape, uint64_t region_size_bytes) {
+  uint64_t least = std::max(kRegionMinBytes, shape.chunk_bytes);
+  if (is_power_of_two(region_size_bytes) && region_size_bytes >= least &&
+      region_size_bytes <= kRegionMaxBytes) {
+    return {};
+  }
+  return error(Code::k_invalid_argument, "region size {} is not a power of two from {} to {}",
+               region_size_bytes, least, kRegionMaxBytes);
+}
+
+Result<Geometry> plan_geometry(const Shape& shape, std::span<const GeometryDevice> devices,
                                uint64_t region_size_bytes) {
   BB_CHECK(!devices.empty(), "no devices");
   uint64_t room = UINT64_MAX;
@@ -40,21 +76,21 @@ Result<Geometry> plan_geometry(std::span<const GeometryDevice> devices,
     }
     room = std::min(room, here);
   }
-  Geometry geometry;
-  geometry.size_bytes = round_down(room, kRegionMinBytes);
-  geometry.region_size_bytes =
-      region_size_bytes != 0 ? region_size_bytes : auto_region_size_bytes(geometry.size_bytes);
-  if (!is_power_of_two(geometry.region_size_bytes) ||
-      geometry.region_size_bytes < kRegionMinBytes ||
-      geometry.region_size_bytes > kRegionMaxBytes) {
-    return error(Code::k_invalid_argument, "region size {} is not a power of two from {} to {}",
-                 region_size_bytes, kRegionMinBytes, kRegionMaxBytes);
+  Geometry geometry{.shape = shape};
+  geometry.member_bytes = round_down(room, std::max(kRegionMinBytes, shape.chunk_bytes));
+  geometry.region_size_bytes = region_size_bytes != 0
+                                   ? region_size_bytes
+                                   : auto_region_size_bytes(shape, geometry.member_bytes);
+  BB_TRY(check_region_size(shape, geometry.region_size_bytes));
+  if (geometry.size_bytes() == 0) {
+    return error(Code::k_no_space, "chunks of {} bytes do not fit members of {} bytes",
+                 shape.chunk_bytes, room);
   }
   if (geometry.pages() > kBitmapPagesMax) {
     return error(Code::k_invalid_argument,
                  "region size {} needs a bitmap of {} pages (max {}): use {} or more",
                  region_size_bytes, geometry.pages(), kBitmapPagesMax,
-                 auto_region_size_bytes(geometry.size_bytes));
+                 auto_region_size_bytes(shape, geometry.member_bytes));
   }
   return geometry;
 }

@@ -8,6 +8,7 @@
 
 #include "base/status.h"
 #include "base/units.h"
+#include "raid/level.h"
 
 namespace bb::raid {
 
@@ -24,25 +25,31 @@ inline constexpr uint64_t kBitmapPagesMax =
     (kDataOffsetBytes - kBitmapOffsetBytes) / kBitmapPageBytes;
 inline constexpr uint64_t kArrayMinBytes = 1 * MiB;
 
-// Regions touched by a range of the array.
+// Regions: the same bytes of every member's data, so that a bit stands for a range of rows.
 struct RegionRange {
   uint64_t first = 0;
   uint64_t count = 0;
 };
 
+struct ArrayRange {
+  uint64_t offset_bytes = 0;
+  uint64_t length_bytes = 0;
+};
+
 // Where things lie on a member. The same numbers on every member of an array.
 struct Geometry {
-  uint64_t size_bytes = 0;  // of the array
+  Shape shape;
+  uint64_t member_bytes = 0;  // of data on each member
   uint64_t data_offset_bytes = kDataOffsetBytes;
-  uint64_t region_size_bytes = 0;
+  uint64_t region_size_bytes = 0;  // no less than a chunk
 
-  uint64_t regions() const { return div_up(size_bytes, region_size_bytes); }
+  uint64_t size_bytes() const { return shape.capacity_bytes(member_bytes); }  // of the array
+  uint64_t regions() const { return div_up(member_bytes, region_size_bytes); }
   uint64_t pages() const { return div_up(regions(), kRegionsPerPage); }
-  RegionRange range_of(uint64_t offset_bytes, uint64_t length_bytes) const {
-    uint64_t first = offset_bytes / region_size_bytes;
-    uint64_t last = (offset_bytes + length_bytes - 1) / region_size_bytes;
-    return {first, last - first + 1};
-  }
+  // Where copies of a range of the array lie; length > 0.
+  RegionRange range_of(uint64_t offset_bytes, uint64_t length_bytes) const;
+  // The bytes of the array of which a copy lies in these regions.
+  ArrayRange array_range(RegionRange regions) const;
 };
 
 // The second superblock of a device of this size.
@@ -56,7 +63,9 @@ struct GeometryDevice {
   uint32_t block_size_bytes = 0;
 };
 // The largest array these devices can hold. region_size_bytes 0: chosen.
-Result<Geometry> plan_geometry(std::span<const GeometryDevice> devices, uint64_t region_size_bytes);
-uint64_t auto_region_size_bytes(uint64_t array_size_bytes);
+Result<Geometry> plan_geometry(const Shape& shape, std::span<const GeometryDevice> devices,
+                               uint64_t region_size_bytes);
+uint64_t auto_region_size_bytes(const Shape& shape, uint64_t member_bytes);
+Status check_region_size(const Shape& shape, uint64_t region_size_bytes);
 
 }  // namespace bb::raid

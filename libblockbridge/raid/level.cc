@@ -54,7 +54,26 @@ uint64_t Shape::chunks(uint64_t rows) const {
   return level->parity > 0 ? rows * data_chunks() : rows * members / copies;
 }
 
+uint64_t Shape::capacity_bytes(uint64_t member_bytes) const {
+  return chunk_bytes == 0 ? member_bytes : chunks(member_bytes / chunk_bytes) * chunk_bytes;
+}
+
+bool Shape::redundant() const { return copies > 1 || level->parity > 0; }
+
+bool Shape::shared_within(uint64_t slots_mask) const {
+  if (level->parity > 0) return std::popcount(slots_mask) > 1;
+  for (uint64_t chunk = 0; chunk < kinds_of_chunk(*this); ++chunk) {
+    uint32_t there = 0;
+    for (uint32_t copy = 0; copy < copies; ++copy) {
+      there += (slots_mask >> level->place(*this, chunk, copy).slot & 1) != 0 ? 1 : 0;
+    }
+    if (there > 1) return true;
+  }
+  return false;
+}
+
 bool Shape::survives(uint64_t lost_mask) const {
+  lost_mask &= all_slots();
   if (level->parity > 0) return std::popcount(lost_mask) <= static_cast<int>(level->parity);
   for (uint64_t chunk = 0; chunk < kinds_of_chunk(*this); ++chunk) {
     uint32_t left = 0;
@@ -130,10 +149,19 @@ std::string shape_text(const Shape& shape) {
 }
 
 ChunkPiece first_piece(const Shape& shape, uint64_t offset_bytes, uint64_t length_bytes) {
+  if (shape.chunk_bytes == 0) {
+    return {.chunk = 0, .within_bytes = offset_bytes, .length_bytes = length_bytes};
+  }
   uint64_t within = offset_bytes % shape.chunk_bytes;
   return {.chunk = offset_bytes / shape.chunk_bytes,
           .within_bytes = within,
           .length_bytes = std::min(length_bytes, shape.chunk_bytes - within)};
+}
+
+CopyPlace copy_place(const Shape& shape, uint64_t offset_bytes, uint32_t copy) {
+  ChunkPiece piece = first_piece(shape, offset_bytes, 1);
+  ChunkPlace place = shape.level->place(shape, piece.chunk, copy);
+  return {.slot = place.slot, .offset_bytes = place.row * shape.chunk_bytes + piece.within_bytes};
 }
 
 }  // namespace bb::raid

@@ -30,10 +30,14 @@ struct Shape {
   uint32_t copies = 1;       // of each block
   uint64_t chunk_bytes = 0;  // consecutive bytes on one member; 0: every member holds everything
 
-  uint64_t all_slots() const;               // a bit each
-  uint32_t data_chunks() const;             // of one row, of the levels with parity
-  uint64_t chunks(uint64_t rows) const;     // that so many rows of all members hold
-  bool survives(uint64_t lost_mask) const;  // can all be read without these members?
+  uint64_t all_slots() const;                            // a bit each
+  uint32_t data_chunks() const;                          // of one row, of the levels with parity
+  uint64_t chunks(uint64_t rows) const;                  // that so many rows of all members hold
+  uint64_t capacity_bytes(uint64_t member_bytes) const;  // of an array of such members
+  bool survives(uint64_t lost_mask) const;               // can all be read without these slots?
+  bool redundant() const;                                // … without any one of them?
+  // More than one member of `slots` holds some block: they could differ.
+  bool shared_within(uint64_t slots_mask) const;
   bool operator==(const Shape&) const = default;
 };
 
@@ -43,6 +47,14 @@ struct ChunkPlace {
   uint64_t row = 0;
 
   bool operator==(const ChunkPlace&) const = default;
+};
+
+// Where a copy of a byte of the array lies, in the data of a member.
+struct CopyPlace {
+  uint32_t slot = 0;
+  uint64_t offset_bytes = 0;
+
+  bool operator==(const CopyPlace&) const = default;
 };
 
 // One level: a row of the table in level.cc, in a file of its own. Everything else asks it and
@@ -72,13 +84,15 @@ Result<Shape> make_shape(RaidLevel level, uint32_t members, uint32_t copies, uin
 Result<Shape> parse_shape(std::string_view text, uint64_t chunk_bytes);
 std::string shape_text(const Shape& shape);
 
-// A piece of a request that lies in one chunk.
+// A piece of a request that lies in one chunk (in the only one there is, if every member holds
+// everything).
 struct ChunkPiece {
   uint64_t chunk = 0;
   uint64_t within_bytes = 0;  // where in the chunk it begins
   uint64_t length_bytes = 0;
 };
-// The piece of [offset, offset + length) that comes first; length > 0, chunks of shape.chunk_bytes.
+// The piece of [offset, offset + length) that comes first; length > 0.
 ChunkPiece first_piece(const Shape& shape, uint64_t offset_bytes, uint64_t length_bytes);
+CopyPlace copy_place(const Shape& shape, uint64_t offset_bytes, uint32_t copy);
 
 }  // namespace bb::raid

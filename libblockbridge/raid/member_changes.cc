@@ -89,12 +89,7 @@ io::Task<Status> ArrayCore::fail_member(Uuid uuid, std::string reason) {
           return fail(Code::k_bad_state, "member {} is {} already", member->label,
                       member_state_name(member->state));
         }
-        uint32_t others = 0;
-        for (const auto& other : members_) others += other->readable() && other->uuid != uuid;
-        if (others == 0) {
-          return fail(Code::k_bad_state, "member {} is the last in-sync member of {}",
-                      member->label, next.members.size());
-        }
+        BB_TRY(needed(next, *member));
         next.reason = fmt::format("member {} {} failed: {}", member->slot, member->label, reason);
         set_member_state(next, uuid, MemberState::kFailed);
         find_member(uuid)->may_return = false;
@@ -113,12 +108,7 @@ io::Task<Status> ArrayCore::remove_member(Uuid uuid) {
         if (member == nullptr || member->state == MemberState::kRemoved) {
           return fail(Code::k_not_found, "no member {}", uuid.to_string());
         }
-        uint32_t others = 0;
-        for (const auto& other : members_) others += other->readable() && other->uuid != uuid;
-        if (others == 0) {
-          return fail(Code::k_bad_state, "member {} is the last in-sync member of {}",
-                      member->label, next.members.size());
-        }
+        BB_TRY(needed(next, *member));
         next.reason = fmt::format("member {} {} removed", member->slot, member->label);
         set_member_state(next, uuid, MemberState::kRemoved);
         return Status();
@@ -148,9 +138,9 @@ io::Task<Status> ArrayCore::take_device(Member* member, MemberDevice device) {
 Status ArrayCore::check_fits(const io::Device& device, const std::string& label) const {
   const io::DeviceInfo& info = device.info();
   uint64_t room = data_room_bytes(info.size_bytes);
-  if (room >= record_.size_bytes && info.block_size_bytes == record_.block_size_bytes) return {};
+  if (room >= record_.member_bytes && info.block_size_bytes == record_.block_size_bytes) return {};
   return fail(Code::k_no_space, "{} has room for {} bytes in blocks of {}, not {} in {}", label,
-              room, info.block_size_bytes, record_.size_bytes, record_.block_size_bytes);
+              room, info.block_size_bytes, record_.member_bytes, record_.block_size_bytes);
 }
 
 // The device is there and is the member; `own` gets what its bitmap knows.
@@ -248,12 +238,7 @@ io::Task<Status> ArrayCore::commit_replacement(Uuid old, MemberRecord entry) {
         if (was == nullptr || was->state == MemberState::kRemoved) {
           return fail(Code::k_not_found, "no member {}", old.to_string());
         }
-        uint32_t others = 0;
-        for (const auto& other : members_) others += other->readable() && other->uuid != old;
-        if (others == 0) {
-          return fail(Code::k_bad_state, "member {} is the last in-sync member of {}", was->label,
-                      next.members.size());
-        }
+        BB_TRY(needed(next, *was));
         next.reason =
             fmt::format("member {} {} replaced by {}", was->slot, was->label, entry.label);
         set_member_state(next, old, MemberState::kRemoved);
@@ -282,6 +267,7 @@ io::Task<Status> ArrayCore::replace_member(Uuid old, MemberDevice fresh, bool fo
       .uuid = Uuid::random(loop_.prng()), .state = MemberState::kRecovering, .label = label};
   Status status = co_await check_fresh(old, device, label, force);
   bool touched = status.ok();
+  if (status.ok()) entry.slot = find_member(old)->slot;
   if (status.ok()) {
     status = co_await write_blank_bitmap(device, record_.array, geometry_, true);
   }
@@ -353,7 +339,7 @@ io::Task<Status> ArrayCore::promote(Member* member) {
   if (!complete()) co_return error(Code::k_busy, "there is more to copy");
   Status status = co_await change(
       [this, member, version, covered, complete](MembershipRecord& next) {
-        if (!complete() || next.version != version || !usable_member()) {
+        if (!complete() || next.version != version || !holds_all()) {
           return fail(Code::k_busy, "something changed");
         }
         // From here on nothing is acknowledged without it: the commit may happen at any time. Not
@@ -383,7 +369,7 @@ io::Task<void> ArrayCore::readmit_loop() {
           member->listed && member->device != nullptr && !member->active &&
           (member->state == MemberState::kFailed || member->state == MemberState::kRecovering) &&
           member->device->state() == io::DeviceState::kReady;
-      if (!away || !usable_member()) continue;
+      if (!away || !holds_all()) continue;
       uint64_t due_ns = member->ready_since_ns + options_.readmit_delay_ns;
       if (due_ns <= now_ns) {
         Status status = co_await readmit_member(member->uuid, {});

@@ -60,6 +60,68 @@ Status validate_member_step(const MembershipRecord& after, const MemberRecord& w
   return {};
 }
 
+Status validate_sizes(const MembershipRecord& record) {
+  Result<Shape> shape = make_shape(record.level, record.slots, record.copies, record.chunk_bytes);
+  if (!shape.ok()) return unlawful(record, "{}", shape.status().text());
+  if (shape->copies != record.copies || shape->chunk_bytes != record.chunk_bytes) {
+    return unlawful(record, "{} copies in chunks of {} bytes, and RAID {} of {} has {} in {}",
+                    record.copies, record.chunk_bytes, shape->level->name, record.slots,
+                    shape->copies, shape->chunk_bytes);
+  }
+  if (record.block_size_bytes != 512 && record.block_size_bytes != 4096) {
+    return unlawful(record, "block size {} is neither 512 nor 4096", record.block_size_bytes);
+  }
+  uint64_t least = std::max(64 * KiB, record.chunk_bytes);
+  if (!is_power_of_two(record.region_size_bytes) || record.region_size_bytes < least) {
+    return unlawful(record, "region size {} is no power of two from {} up",
+                    record.region_size_bytes, least);
+  }
+  constexpr uint64_t kMemberBytesMax = uint64_t{1} << 57;  // so that 64 of them can be counted
+  uint64_t unit = std::max<uint64_t>(record.block_size_bytes, record.chunk_bytes);
+  if (record.member_bytes == 0 || record.member_bytes % unit != 0 ||
+      record.member_bytes > kMemberBytesMax ||
+      record.member_bytes > UINT64_MAX - record.data_offset_bytes) {
+    return unlawful(record, "{} bytes on each member at data offset {}", record.member_bytes,
+                    record.data_offset_bytes);
+  }
+  uint64_t size = shape->capacity_bytes(record.member_bytes);
+  if (record.size_bytes != size || size == 0) {
+    return unlawful(record, "size {}, but {} bytes on each member of RAID {} make {}",
+                    record.size_bytes, record.member_bytes, shape_text(*shape), size);
+  }
+  return {};
+}
+
+Status validate_member(const MembershipRecord& record, size_t i) {
+  const MemberRecord& member = record.members[i];
+  if (member.uuid.is_nil()) return unlawful(record, "member {} has no uuid", i);
+  if (member_state_name(member.state) == "?") {
+    return unlawful(record, "member {} has state {}", i, static_cast<int>(member.state));
+  }
+  if (member.generation == 0 || member.generation > record.version) {
+    return unlawful(record, "member {} has generation {}", i, member.generation);
+  }
+  if (member.label.size() > kLabelMaxBytes) {
+    return unlawful(record, "member {} has a label of {} bytes (max {})", i, member.label.size(),
+                    kLabelMaxBytes);
+  }
+  if (record.find(member.uuid) != &member) {
+    return unlawful(record, "member {} is listed twice", member.uuid.to_string());
+  }
+  if (member.slot >= record.slots) {
+    return unlawful(record, "member {} has slot {}, and there are {}", i, member.slot,
+                    record.slots);
+  }
+  if (member.state == MemberState::kRemoved) return {};
+  for (size_t j = 0; j < i; ++j) {
+    const MemberRecord& other = record.members[j];
+    if (other.slot == member.slot && other.state != MemberState::kRemoved) {
+      return unlawful(record, "members {} and {} have slot {}", j, i, member.slot);
+    }
+  }
+  return {};
+}
+
 }  // namespace
 
 std::string_view member_state_name(MemberState state) {
@@ -90,6 +152,20 @@ uint32_t MembershipRecord::count(MemberState state) const {
   return static_cast<uint32_t>(std::ranges::count(members, state, &MemberRecord::state));
 }
 
+uint64_t MembershipRecord::slots_in(MemberState state) const {
+  uint64_t mask = 0;
+  for (const MemberRecord& member : members) {
+    if (member.state == state) mask |= uint64_t{1} << member.slot;
+  }
+  return mask;
+}
+
+Shape MembershipRecord::shape() const {
+  Result<Shape> made = make_shape(level, slots, copies, chunk_bytes);
+  BB_CHECK(made.ok(), "{}", made.status().to_string());
+  return *made;
+}
+
 Status validate_record(const MembershipRecord& record) {
   if (record.array.is_nil()) return unlawful(record, "no uuid");
   if (record.name.empty() || record.name.size() > kNameMaxBytes) {
@@ -105,54 +181,25 @@ Status validate_record(const MembershipRecord& record) {
     return unlawful(record, "a name has only letters, digits, - _ and .");
   }
   if (record.version == 0) return unlawful(record, "versions begin with 1");
-  if (record.level != 1) return unlawful(record, "level {} is not known", record.level);
-  if (record.block_size_bytes != 512 && record.block_size_bytes != 4096) {
-    return unlawful(record, "block size {} is neither 512 nor 4096", record.block_size_bytes);
-  }
-  if (!is_power_of_two(record.region_size_bytes) || record.region_size_bytes < 64 * KiB) {
-    return unlawful(record, "region size {} is no power of two from 65536 up",
-                    record.region_size_bytes);
-  }
-  if (record.size_bytes == 0 || record.size_bytes % record.block_size_bytes != 0 ||
-      record.size_bytes > UINT64_MAX - record.data_offset_bytes) {
-    return unlawful(record, "size {} at data offset {}", record.size_bytes,
-                    record.data_offset_bytes);
-  }
+  BB_TRY(validate_sizes(record));
   if (record.members.size() > kMembersListedMax) {
     return unlawful(record, "{} members (max {})", record.members.size(), kMembersListedMax);
   }
-  uint64_t active = record.members.size() - record.count(MemberState::kRemoved);
-  if (active > kMembersActiveMax) {
-    return unlawful(record, "{} copies (max {})", active, kMembersActiveMax);
-  }
-  if (record.count(MemberState::kInSync) == 0) return unlawful(record, "no member is in-sync");
   if (record.reason.size() > kReasonMaxBytes) {
     return unlawful(record, "a reason of {} bytes (max {})", record.reason.size(), kReasonMaxBytes);
   }
-  for (size_t i = 0; i < record.members.size(); ++i) {
-    const MemberRecord& member = record.members[i];
-    if (member.uuid.is_nil()) return unlawful(record, "member {} has no uuid", i);
-    if (member_state_name(member.state) == "?") {
-      return unlawful(record, "member {} has state {}", i, static_cast<int>(member.state));
-    }
-    if (member.generation == 0 || member.generation > record.version) {
-      return unlawful(record, "member {} has generation {}", i, member.generation);
-    }
-    if (member.label.size() > kLabelMaxBytes) {
-      return unlawful(record, "member {} has a label of {} bytes (max {})", i, member.label.size(),
-                      kLabelMaxBytes);
-    }
-    if (record.find(member.uuid) != &member) {
-      return unlawful(record, "member {} is listed twice", member.uuid.to_string());
-    }
+  for (size_t i = 0; i < record.members.size(); ++i) BB_TRY(validate_member(record, i));
+  if (record.count(MemberState::kInSync) == 0) return unlawful(record, "no member is in-sync");
+  if (!record.shape().survives(~record.slots_in(MemberState::kInSync))) {
+    return unlawful(record, "its in-sync members do not hold everything");
   }
   return {};
 }
 
 Status validate_transition(const MembershipRecord& before, const MembershipRecord& after) {
   BB_TRY(validate_record(after));
-  if (after.array != before.array || after.name != before.name || after.level != before.level ||
-      after.size_bytes != before.size_bytes ||
+  if (after.array != before.array || after.name != before.name || after.shape() != before.shape() ||
+      after.size_bytes != before.size_bytes || after.member_bytes != before.member_bytes ||
       after.data_offset_bytes != before.data_offset_bytes ||
       after.block_size_bytes != before.block_size_bytes ||
       after.region_size_bytes != before.region_size_bytes) {
@@ -173,18 +220,21 @@ Status validate_transition(const MembershipRecord& before, const MembershipRecor
     }
     BB_TRY(validate_member_step(after, was, *is));
   }
-  bool one_stays = false;
+  uint64_t stay_mask = 0;  // who turns in-sync in the same step replaces nobody who was
   for (const MemberRecord& is : after.members) {
     const MemberRecord* was = before.find(is.uuid);
     if (was == nullptr &&
         (is.state != MemberState::kRecovering || is.generation != after.version)) {
       return unlawful(after, "new member {} must begin as recovering", is.uuid.to_string());
     }
-    one_stays |=
+    bool stays =
         was != nullptr && was->state == MemberState::kInSync && is.state == MemberState::kInSync;
+    if (stays) stay_mask |= uint64_t{1} << is.slot;
   }
-  // A member that turns in-sync in the same step does not replace the last one that was.
-  if (!one_stays) return unlawful(after, "the last in-sync member cannot be removed");
+  if (stay_mask == 0) return unlawful(after, "the last in-sync member cannot be removed");
+  if (!after.shape().survives(~stay_mask)) {
+    return unlawful(after, "the members that stay in-sync do not hold everything");
+  }
   return {};
 }
 

@@ -10,11 +10,11 @@
 
 #include "base/status.h"
 #include "base/uuid.h"
+#include "raid/level.h"
 
 namespace bb::raid {
 
-inline constexpr uint32_t kMembersActiveMax = 8;   // copies of the data
-inline constexpr uint32_t kMembersListedMax = 16;  // with those removed, in record and superblock
+inline constexpr uint32_t kMembersListedMax = 96;  // with those removed, in record and superblock
 inline constexpr size_t kNameMaxBytes = 64;
 inline constexpr size_t kLabelMaxBytes = 200;
 inline constexpr size_t kReasonMaxBytes = 300;
@@ -44,8 +44,12 @@ struct MembershipRecord {
   std::string name;
   uint64_t version = 1;  // rises by one with every commit
   uint64_t epoch = 1;    // of the owner that committed it; never falls
-  uint32_t level = 1;
-  uint64_t size_bytes = 0;
+  RaidLevel level = RaidLevel::k1;
+  uint32_t slots = 0;  // members that the shape has: 0 .. slots - 1
+  uint32_t copies = 0;
+  uint64_t chunk_bytes = 0;
+  uint64_t size_bytes = 0;    // of the array
+  uint64_t member_bytes = 0;  // of data on each member
   uint64_t data_offset_bytes = 0;
   uint32_t block_size_bytes = 512;
   uint64_t region_size_bytes = 0;
@@ -55,6 +59,8 @@ struct MembershipRecord {
   const MemberRecord* find(const Uuid& member) const;
   MemberRecord* find(const Uuid& member);
   uint32_t count(MemberState state) const;
+  uint64_t slots_in(MemberState state) const;  // a bit each
+  Shape shape() const;                         // of a valid record
   // Somebody is away or incomplete, so that dirty bits must be kept for them.
   bool any_missing() const { return count(MemberState::kFailed) + count(MemberState::kRecovering); }
 
@@ -65,8 +71,8 @@ struct MembershipRecord {
 Status validate_record(const MembershipRecord& record);
 // `before` -> `after` is one lawful step: version + 1, epoch not falling, facts unchanged,
 // recovering only from failed, recovering or new, in-sync only from in-sync or recovering, removed
-// is final, generations changed with the states and only then, and at least one member in-sync in
-// both.
+// is final, generations changed with the states and only then, and the members that are in-sync in
+// both hold everything.
 Status validate_transition(const MembershipRecord& before, const MembershipRecord& after);
 
 // Gives `member` its new state in a record that is becoming version `record.version`.

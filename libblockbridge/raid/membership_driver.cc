@@ -22,7 +22,7 @@ Member& ArrayCore::add_member(const Uuid& uuid) {
   return *members_.back();
 }
 
-Member* ArrayCore::find_member(const Uuid& uuid) {
+Member* ArrayCore::find_member(const Uuid& uuid) const {
   for (auto& member : members_) {
     if (member->uuid == uuid) return member.get();
   }
@@ -54,9 +54,16 @@ void ArrayCore::adopt(MembershipRecord record) {
   for (auto& member : members_) {
     if (!member->listed) member->active = false;
   }
-  if (record_.count(MemberState::kInSync) == 1) {
+  for (auto& slot : holders_) slot.clear();
+  for (auto& member : members_) {
+    if (!member->listed || member->state == MemberState::kRemoved) continue;
+    holders_[member->slot].push_back(member.get());
+  }
+  uint64_t in_sync = record_.slots_in(MemberState::kInSync);
+  complete_ = in_sync == geometry_.shape.all_slots();
+  if (!geometry_.shape.shared_within(in_sync)) {
     bool promoting = std::ranges::any_of(members_, [](auto& m) { return m->promoting; });
-    if (!promoting) {  // one copy cannot differ from itself
+    if (!promoting) {  // a single copy cannot differ from itself
       unequal_.clear_all();
       copied_.clear_all();
       flushing_.clear_all();
@@ -88,15 +95,38 @@ Status ArrayCore::usable() const {
   return {};
 }
 
-bool ArrayCore::usable_member() const {
-  return std::ranges::any_of(members_, [](const auto& m) { return m->readable(); });
+bool ArrayCore::holds_all(const Member* without) const {
+  uint64_t slots = 0;
+  for (const auto& member : members_) {
+    if (member.get() != without && member->readable()) slots |= member->slot_bit();
+  }
+  return geometry_.shape.survives(~slots);
 }
 
-// A member is usable, or may be once the authority has answered: it was perhaps promoted.
+// Why the array cannot do without a member.
+Status ArrayCore::needed(const MembershipRecord& record, const MemberRecord& member) const {
+  if (holds_all(find_member(member.uuid))) return {};
+  bool last = std::ranges::none_of(members_, [&member](const auto& other) {
+    return other->readable() && other->uuid != member.uuid;
+  });
+  if (last) {
+    return fail(Code::k_bad_state, "member {} is the last in-sync member of {}", member.label,
+                record.slots);
+  }
+  return fail(Code::k_bad_state,
+              "member {} is needed: the other in-sync members of this RAID {} do not hold "
+              "everything",
+              member.label, geometry_.shape.level->name);
+}
+
+// Enough members are usable, or may be once the authority has answered: it was perhaps promoted.
 bool ArrayCore::may_serve() const {
-  return usable_member() || (record_unknown_ && std::ranges::any_of(members_, [](const auto& m) {
-                               return m->promoting && m->writable() && m->listed;
-                             }));
+  uint64_t slots = 0;
+  for (const auto& member : members_) {
+    bool perhaps = record_unknown_ && member->promoting && member->writable() && member->listed;
+    if (member->readable() || perhaps) slots |= member->slot_bit();
+  }
+  return geometry_.shape.survives(~slots);
 }
 
 void ArrayCore::suspect(Member& member, std::string why) {
@@ -144,14 +174,16 @@ void ArrayCore::on_device_state(Member& member, io::DeviceState state) {
   readmit_work_.set();
 }
 
-// True when each member that counts is in the mask. Else `lacking` names one that is not and that
-// nobody is going to remove, or stays null while a commit is awaited. A `flush` also counts for who
-// became in-sync while it was under way: all that it had to make durable was copied there, and made
-// durable before the promotion.
-bool ArrayCore::settled(uint64_t ok_mask, Member** lacking, uint64_t flush) const {
+// True when each member that counts, of these slots, is in the mask. Else `lacking` names one that
+// is not and that nobody is going to remove, or stays null while a commit is awaited. A `flush`
+// also counts for who became in-sync while it was under way: all that it had to make durable was
+// copied there, and made durable before the promotion.
+bool ArrayCore::settled(const MemberMask& ok_mask, uint64_t slots, Member** lacking,
+                        uint64_t flush) const {
   bool all = true;
   for (const auto& member : members_) {
-    if (!member->required() || (ok_mask & member->bit()) != 0) continue;
+    if (!member->required() || ok_mask.test(member->index)) continue;
+    if ((slots & member->slot_bit()) == 0) continue;
     if (flush != 0 && !member->suspect && member->covered_epoch >= flush) continue;
     all = false;
     if (!member->suspect) *lacking = member.get();
@@ -160,12 +192,12 @@ bool ArrayCore::settled(uint64_t ok_mask, Member** lacking, uint64_t flush) cons
 }
 
 // Rule 3: waits until whoever lacks the write is gone by a committed change.
-io::Task<Status> ArrayCore::settle(uint64_t ok_mask, uint64_t flush) {
+io::Task<Status> ArrayCore::settle(MemberMask ok_mask, uint64_t slots, uint64_t flush) {
   uint64_t deadline_ns = loop_.now_ns() + options_.commit_wait_ns;
   for (;;) {
     if (!fenced_.empty()) co_return usable();
     Member* lacking = nullptr;
-    if (settled(ok_mask, &lacking, flush)) co_return Status();
+    if (settled(ok_mask, slots, &lacking, flush)) co_return Status();
     if (BB_MUTANT(kAckBeforeCommit)) co_return Status();
     BB_CO_TRY(usable());
     if (lacking != nullptr) {
@@ -263,35 +295,42 @@ io::Task<Status> ArrayCore::change(Edit edit, uint64_t deadline_ns) {
   }
 }
 
-// Every in-sync member failed us. One that is there and lost nothing goes on alone; the others are
-// then removed. One that lost unflushed writes may not: the array stays in `recover`.
-bool ArrayCore::resume_keeper() {
-  if (usable_member()) return false;
+// So many members failed us that the others do not hold everything. Those that are there and lost
+// nothing go on, as many as are needed; the others are then removed. One that lost unflushed writes
+// may not: the array stays in `recover`.
+bool ArrayCore::resume_keepers() {
+  if (holds_all()) return false;
+  uint64_t slots = 0;
+  for (const auto& member : members_) slots |= member->readable() ? member->slot_bit() : 0;
+  std::vector<Member*> keepers;
   for (auto& member : members_) {
+    if (geometry_.shape.survives(~slots)) break;
     if (!member->suspect || !member->active || !member->listed) continue;
     if (member->state != MemberState::kInSync) continue;
     if (member->device == nullptr || member->device->state() != io::DeviceState::kReady) continue;
-    if (member->lost()) {
-      if (member->unflushed()) {
-        member->detail =
-            "the connection was lost and unflushed writes may be gone, with no other in-sync "
-            "member to take them from";
-        continue;
-      }
-      member->incarnation = member->device->incarnation();
+    if (member->lost() && member->unflushed()) {
+      member->detail =
+          "the connection was lost and unflushed writes may be gone, with no other in-sync "
+          "member to take them from";
+      continue;
     }
+    keepers.push_back(member.get());
+    slots |= member->slot_bit();
+  }
+  if (!geometry_.shape.survives(~slots)) return false;
+  for (Member* member : keepers) {
+    member->incarnation = member->device->incarnation();
     member->suspect = false;
     log_warn("array \"{}\": {} is back -> goes on with it", record_.name, name_of(*member));
-    changed();
-    bitmap_work_.set();
-    return true;
   }
-  return false;
+  changed();
+  bitmap_work_.set();
+  return true;
 }
 
 bool ArrayCore::commit_wanted() const {
   if (record_unknown_) return true;
-  if (!usable_member()) return false;
+  if (!holds_all()) return false;
   return std::ranges::any_of(members_, [](const auto& m) {
     return m->listed && m->suspect &&
            (m->state == MemberState::kInSync || m->state == MemberState::kRecovering);
@@ -301,7 +340,7 @@ bool ArrayCore::commit_wanted() const {
 io::Task<void> ArrayCore::membership_loop() {
   while (!stop_background_) {
     membership_work_.reset();
-    resume_keeper();
+    resume_keepers();
     if (!fenced_.empty() || closing_ || !commit_wanted()) {
       co_await membership_work_.wait();
       continue;
@@ -316,7 +355,7 @@ io::Task<void> ArrayCore::membership_loop() {
                 committed->state != MemberState::kRecovering) {
               continue;
             }
-            if (!usable_member()) return fail(Code::k_unavailable, "no in-sync member is usable");
+            if (!holds_all()) return fail(Code::k_unavailable, "no in-sync member is usable");
             set_member_state(next, member->uuid, MemberState::kFailed);
             next.reason += fmt::format("{}{} failed: {}", next.reason.empty() ? "" : "; ",
                                        name_of(*member), member->detail);

@@ -7,8 +7,9 @@
 namespace bb::raid {
 namespace {
 
-constexpr uint32_t kWorkers = 4;
 constexpr uint64_t kExtentMaxBytes = 1 * MiB;
+constexpr uint64_t kWindowBytes = 4 * MiB;  // on their way at once, in at most as many pieces:
+constexpr uint64_t kWorkersMax = 16;
 constexpr uint64_t kRoundBytes = 64 * MiB;   // between flushes
 constexpr uint64_t kBusyNs = 20 * kNsPerMs;  // how long after host I/O we still step back
 constexpr uint64_t kRetryMinNs = kNsPerSecond / 4;
@@ -45,7 +46,7 @@ void ArrayCore::count_resync_total() {
 }
 
 bool ArrayCore::resync_wanted() const {
-  if (!usable_member() || !fenced_.empty() || closing_) return false;
+  if (!holds_all() || !fenced_.empty() || closing_) return false;
   if (!unequal_.empty()) return true;
   return std::ranges::any_of(members_, [](const auto& m) {
     return m->listed && m->writable() && m->state == MemberState::kRecovering;
@@ -63,9 +64,10 @@ io::Task<void> ArrayCore::resync_loop() {
       continue;
     }
     if (buffers.empty()) {
-      for (uint32_t i = 0; i < kWorkers; ++i) {
-        buffers.emplace_back(std::min<uint64_t>(kExtentMaxBytes, transfer_max_bytes_));
-      }
+      uint64_t bytes = std::min<uint64_t>(kExtentMaxBytes, transfer_max_bytes_);
+      if (geometry_.shape.chunk_bytes != 0) bytes = std::min(bytes, geometry_.shape.chunk_bytes);
+      uint64_t workers = std::min(kWindowBytes / bytes, kWorkersMax);
+      for (uint64_t i = 0; i < workers; ++i) buffers.emplace_back(bytes);
     }
     uint64_t budget = kRoundBytes;
     bool failed = false;
@@ -118,7 +120,7 @@ io::Task<void> ArrayCore::resync_worker(io::AlignedBuffer* buffer, uint64_t* bud
     RegionRange regions = extent.regions;
     if (extent.equalise) copied_.set_range(regions.first, regions.count);
     for (auto& member : members_) {
-      if (extent.behind_mask & member->bit()) {
+      if (extent.behind_mask.test(member->index)) {
         member->behind.clear_range(regions.first, regions.count);
       }
     }
@@ -134,7 +136,7 @@ io::Task<void> ArrayCore::resync_worker(io::AlignedBuffer* buffer, uint64_t* bud
     *failed = true;
     copied_.clear_range(regions.first, regions.count);
     for (auto& member : members_) {
-      if ((extent.behind_mask & member->bit()) && member->active &&
+      if (extent.behind_mask.test(member->index) && member->active &&
           member->state == MemberState::kRecovering) {
         member->behind.set_range(regions.first, regions.count);
       }
@@ -146,59 +148,74 @@ io::Task<void> ArrayCore::resync_worker(io::AlignedBuffer* buffer, uint64_t* bud
 }
 
 io::Task<Status> ArrayCore::copy_extent(ResyncExtent extent, io::AlignedBuffer* buffer) {
-  uint64_t at = extent.regions.first * geometry_.region_size_bytes;
-  uint64_t end =
-      std::min(geometry_.size_bytes, at + extent.regions.count * geometry_.region_size_bytes);
-  while (at < end) {
+  ArrayRange range = geometry_.array_range(extent.regions);
+  uint64_t end = range.offset_bytes + range.length_bytes;
+  for (uint64_t at = range.offset_bytes; at < end;) {
     if (stop_background_) co_return error(Code::k_cancelled, "the array is being closed");
-    uint64_t length = std::min<uint64_t>(end - at, buffer->size());
-    BB_CO_TRY(co_await copy_chunk(extent, at, length, buffer));
-    bool busy = host_in_flight_ > 0 || loop_.now_ns() - host_last_ns_ < kBusyNs;
-    uint64_t rate = busy ? options_.resync_busy_bytes_per_second : options_.resync_bytes_per_second;
-    uint64_t go_on_ns = throttle_.take(loop_.now_ns(), length, rate);
-    if (go_on_ns > loop_.now_ns()) (void)co_await stop_.wait_until(go_on_ns);
+    uint64_t length =
+        first_piece(geometry_.shape, at, std::min(end - at, buffer->size())).length_bytes;
+    if (wants_copy(extent, at)) {
+      BB_CO_TRY(co_await copy_piece(extent, at, length, buffer));
+      bool busy = host_in_flight_ > 0 || loop_.now_ns() - host_last_ns_ < kBusyNs;
+      uint64_t rate =
+          busy ? options_.resync_busy_bytes_per_second : options_.resync_bytes_per_second;
+      uint64_t go_on_ns = throttle_.take(loop_.now_ns(), length, rate);
+      if (go_on_ns > loop_.now_ns()) (void)co_await stop_.wait_until(go_on_ns);
+    }
     at += length;
   }
   co_return Status();
 }
 
-io::Task<Status> ArrayCore::copy_chunk(ResyncExtent extent, uint64_t offset_bytes,
+// Does anybody who holds this byte need it?
+bool ArrayCore::wants_copy(const ResyncExtent& extent, uint64_t offset_bytes) {
+  if (extent.equalise) return true;
+  bool wanted = false;
+  for_each_holder(offset_bytes, [&](const Member& member, uint64_t) {
+    wanted = wanted || extent.behind_mask.test(member.index);
+  });
+  return wanted;
+}
+
+io::Task<Status> ArrayCore::copy_piece(ResyncExtent extent, uint64_t offset_bytes,
                                        uint64_t length_bytes, io::AlignedBuffer* buffer) {
   // No host write is between our read of the source and our write of the targets.
   RangeHold hold(*this, offset_bytes, length_bytes, LockMode::kExclusive);
   co_await hold;
   if (BB_MUTANT(kRecoverWithoutCopy) && !extent.equalise) co_return Status();
   iovec vector{.iov_base = buffer->data(), .iov_len = length_bytes};
-  io::IoRequest request;
-  request.op = io::IoOp::kRead;
-  request.offset_bytes = offset_bytes;
-  request.length_bytes = length_bytes;
-  request.iov = &vector;
-  request.iov_count = 1;
-  BB_CO_TRY(co_await persist(geometry_.range_of(offset_bytes, length_bytes)));
-  uint64_t bad_mask = 0;
+  io::IoRequest piece;
+  piece.op = io::IoOp::kRead;
+  piece.offset_bytes = offset_bytes;
+  piece.length_bytes = length_bytes;
+  piece.iov = &vector;
+  piece.iov_count = 1;
+  // A chunk may reach into the next region, and that one may be clean.
+  RegionRange regions = geometry_.range_of(offset_bytes, length_bytes);
+  intent_.begin(regions);
+  Status status = co_await persist(regions);
+  if (status.ok()) status = co_await copy_held(&extent, &piece);
+  intent_.end(regions);
+  co_return status;
+}
+
+io::Task<Status> ArrayCore::copy_held(const ResyncExtent* extent, io::IoRequest* piece) {
+  MemberMask bad_mask;
   Member* source = nullptr;
-  BB_CO_TRY(co_await read_any(&request, &bad_mask, &source));
+  BB_CO_TRY(co_await read_any(piece, &bad_mask, &source));
   FanOut fan(*this);
-  for (auto& member : members_) {
-    bool target = extent.equalise || (extent.behind_mask & member->bit()) != 0;
-    if (!target || !member->writable() || member.get() == source) continue;
-    fan.add(*member, {.op = io::IoOp::kWrite,
-                      .offset_bytes = geometry_.data_offset_bytes + offset_bytes,
-                      .length_bytes = length_bytes,
-                      .iov = &vector,
-                      .iov_count = 1});
-  }
+  uint64_t slots = source->slot_bit() | write_holders(fan, *piece, [&](const Member& member) {
+                     bool target = extent->equalise || extent->behind_mask.test(member.index);
+                     return target && member.writable() && &member != source;
+                   });
   co_await fan;
+  MemberMask ok_mask;
+  ok_mask.set(source->index);
+  Status status = judge(fan, slots, &ok_mask);
   for (uint32_t i = 0; i < fan.count(); ++i) {
-    FanOut::Leg& leg = fan.leg(i);
-    leg.member->written_epoch = intent_.epoch();
-    if (leg.status.ok()) {
-      resynced_bytes_ += length_bytes;
-    } else {
-      suspect(*leg.member, leg.status.to_string());
-    }
+    if (fan.leg(i).status.ok()) resynced_bytes_ += piece->length_bytes;
   }
+  BB_CO_TRY(status);
   co_return usable();
 }
 

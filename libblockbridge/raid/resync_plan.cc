@@ -8,7 +8,7 @@ namespace {
 
 struct Needs {
   bool equalise = false;
-  uint64_t behind_mask = 0;
+  MemberMask behind_mask;
   bool operator==(const Needs&) const = default;
 };
 
@@ -17,7 +17,7 @@ Needs needs_of(uint64_t region, const RegionSet& unequal, const RegionSet& copie
   Needs needs;
   needs.equalise = unequal.test(region) && !copied.test(region);
   for (const BehindSet& set : behind) {
-    if (set.regions->test(region)) needs.behind_mask |= uint64_t{1} << set.bit;
+    if (set.regions->test(region)) needs.behind_mask.set(set.bit);
   }
   return needs;
 }
@@ -59,8 +59,7 @@ uint64_t Throttle::take(uint64_t now_ns, uint64_t bytes, uint64_t bytes_per_seco
   return free_at_ns_;
 }
 
-uint32_t choose_read_member(std::span<const ReadCandidate> candidates, uint64_t offset_bytes,
-                            uint32_t rotation) {
+uint32_t choose_read_member(std::span<const ReadCandidate> candidates, uint32_t rotation) {
   uint32_t best = kNoCandidate;
   auto count = static_cast<uint32_t>(candidates.size());
   for (uint32_t step = 0; step < count; ++step) {
@@ -70,12 +69,11 @@ uint32_t choose_read_member(std::span<const ReadCandidate> candidates, uint64_t 
       best = i;
       continue;
     }
-    bool goes_on = candidates[i].last_end_bytes == offset_bytes;
-    bool best_goes_on = candidates[best].last_end_bytes == offset_bytes;
-    if (candidates[i].in_flight < candidates[best].in_flight ||
-        (candidates[i].in_flight == candidates[best].in_flight && goes_on && !best_goes_on)) {
-      best = i;
-    }
+    const ReadCandidate& one = candidates[i];
+    const ReadCandidate& other = candidates[best];
+    bool idler = one.in_flight < other.in_flight;
+    bool as_idle = one.in_flight == other.in_flight;
+    if (idler || (as_idle && one.goes_on && !other.goes_on)) best = i;
   }
   return best;
 }

@@ -2,6 +2,7 @@
 // pure: values only
 #pragma once
 
+#include <bitset>
 #include <cstdint>
 #include <span>
 
@@ -10,11 +11,14 @@
 
 namespace bb::raid {
 
+inline constexpr uint32_t kMembersEver = 128;  // in one life of an array object
+using MemberMask = std::bitset<kMembersEver>;  // by a member's index in it
+
 // One piece of copying: neighbouring regions with the same needs.
 struct ResyncExtent {
   RegionRange regions;
-  bool equalise = false;     // in-sync members may differ here
-  uint64_t behind_mask = 0;  // bit i: behind[i] lacks these regions
+  bool equalise = false;   // in-sync members may differ here
+  MemberMask behind_mask;  // who lacks these regions
   bool none() const { return regions.count == 0; }
 };
 
@@ -44,11 +48,10 @@ class Throttle {
 // else one after the other.
 struct ReadCandidate {
   bool usable = false;
+  bool goes_on = false;  // its latest read ended here
   uint32_t in_flight = 0;
-  uint64_t last_end_bytes = 0;
 };
 inline constexpr uint32_t kNoCandidate = UINT32_MAX;
-uint32_t choose_read_member(std::span<const ReadCandidate> candidates, uint64_t offset_bytes,
-                            uint32_t rotation);
+uint32_t choose_read_member(std::span<const ReadCandidate> candidates, uint32_t rotation);
 
 }  // namespace bb::raid

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "raid/superblock.h"
 
+#include <algorithm>
+
 #include "base/crc32c.h"
 
 namespace bb::raid {
 namespace {
 
 constexpr std::string_view kMagic = "BBARRAY\x1a";
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kVersion = 2;
 
 // Offsets of docs/formats/superblock.md.
 enum At : size_t {
@@ -31,11 +33,15 @@ enum At : size_t {
   kAtEpoch = 128,
   kAtNameLength = 136,
   kAtName = 140,
+  kAtSlots = 204,
+  kAtCopies = 208,
+  kAtChunk = 216,
+  kAtMemberBytes = 224,
   kAtMembers = 256,
 };
 constexpr size_t kMemberEntryBytes = 32;
 static_assert(kMagic.size() == kAtVersion);
-static_assert(kAtName + kNameMaxBytes <= kAtMembers);
+static_assert(kAtName + kNameMaxBytes <= kAtSlots);
 static_assert(kAtMembers + kMembersListedMax * kMemberEntryBytes <= kSuperblockBytes);
 
 template <typename... Args>
@@ -47,15 +53,16 @@ Status check_sizes(const Superblock& block) {
   if (block.block_size_bytes != 512 && block.block_size_bytes != 4096) {
     return corrupt("block size {} is neither 512 nor 4096", block.block_size_bytes);
   }
-  if (!is_power_of_two(block.region_size_bytes) || block.region_size_bytes < kRegionMinBytes ||
-      block.region_size_bytes > kRegionMaxBytes) {
-    return corrupt("region size {} is not a power of two from {} to {}", block.region_size_bytes,
-                   kRegionMinBytes, kRegionMaxBytes);
+  Status region = check_region_size(block.shape, block.region_size_bytes);
+  if (!region.ok()) return corrupt("{}", region.text());
+  constexpr uint64_t kSizeMax = uint64_t{1} << 57;  // of a member; 64 of them can be counted
+  uint64_t unit = std::max<uint64_t>(block.block_size_bytes, block.shape.chunk_bytes);
+  if (block.member_bytes == 0 || block.member_bytes > kSizeMax || block.member_bytes % unit != 0) {
+    return corrupt("{} bytes on each member", block.member_bytes);
   }
-  constexpr uint64_t kSizeMax = uint64_t{1} << 60;
-  if (block.size_bytes == 0 || block.size_bytes > kSizeMax ||
-      block.size_bytes % block.block_size_bytes != 0) {
-    return corrupt("array size {}", block.size_bytes);
+  if (block.size_bytes == 0 || block.size_bytes != block.geometry().size_bytes()) {
+    return corrupt("array size {}, and its members make {}", block.size_bytes,
+                   block.geometry().size_bytes());
   }
   if (block.data_offset_bytes > kSizeMax || block.data_offset_bytes % block.block_size_bytes != 0) {
     return corrupt("data offset {}", block.data_offset_bytes);
@@ -73,6 +80,19 @@ Status check_sizes(const Superblock& block) {
   return {};
 }
 
+Result<Shape> decode_shape(const std::byte* at) {
+  auto level = static_cast<RaidLevel>(load_le<uint32_t>(at + kAtLevel));
+  uint32_t copies = load_le<uint32_t>(at + kAtCopies);
+  uint64_t chunk_bytes = load_le<uint64_t>(at + kAtChunk);
+  Result<Shape> shape = make_shape(level, load_le<uint32_t>(at + kAtSlots), copies, chunk_bytes);
+  if (!shape.ok()) return corrupt("{}", shape.status().text());
+  if (shape->copies != copies || shape->chunk_bytes != chunk_bytes) {
+    return corrupt("{} copies in chunks of {} bytes are none of RAID {}", copies, chunk_bytes,
+                   shape_text(*shape));
+  }
+  return shape;
+}
+
 }  // namespace
 
 void encode_superblock(const Superblock& block, Bytes into) {
@@ -86,7 +106,7 @@ void encode_superblock(const Superblock& block, Bytes into) {
   store_le<uint64_t>(at + kAtGeneration, block.generation);
   std::memcpy(at + kAtArray, block.array.bytes.data(), 16);
   std::memcpy(at + kAtMember, block.member.bytes.data(), 16);
-  store_le<uint32_t>(at + kAtLevel, block.level);
+  store_le<uint32_t>(at + kAtLevel, static_cast<uint32_t>(block.shape.level->id));
   store_le<uint32_t>(at + kAtSlot, block.slot);
   store_le<uint32_t>(at + kAtMemberCount, static_cast<uint32_t>(block.members.size()));
   store_le<uint32_t>(at + kAtBlockSize, block.block_size_bytes);
@@ -100,6 +120,10 @@ void encode_superblock(const Superblock& block, Bytes into) {
   store_le<uint64_t>(at + kAtEpoch, block.epoch);
   store_le<uint32_t>(at + kAtNameLength, static_cast<uint32_t>(block.name.size()));
   std::memcpy(at + kAtName, block.name.data(), block.name.size());
+  store_le<uint32_t>(at + kAtSlots, block.shape.members);
+  store_le<uint32_t>(at + kAtCopies, block.shape.copies);
+  store_le<uint64_t>(at + kAtChunk, block.shape.chunk_bytes);
+  store_le<uint64_t>(at + kAtMemberBytes, block.member_bytes);
   std::byte* entry = at + kAtMembers;
   for (const Superblock::Seen& member : block.members) {
     std::memcpy(entry, member.uuid.bytes.data(), 16);
@@ -128,7 +152,6 @@ Result<Superblock> decode_superblock(ConstBytes from) {
   block.generation = load_le<uint64_t>(at + kAtGeneration);
   block.array = Uuid::from(from.subspan(kAtArray, 16));
   block.member = Uuid::from(from.subspan(kAtMember, 16));
-  block.level = load_le<uint32_t>(at + kAtLevel);
   block.slot = load_le<uint32_t>(at + kAtSlot);
   block.block_size_bytes = load_le<uint32_t>(at + kAtBlockSize);
   block.size_bytes = load_le<uint64_t>(at + kAtSize);
@@ -139,7 +162,12 @@ Result<Superblock> decode_superblock(ConstBytes from) {
   block.created_wall_ns = load_le<uint64_t>(at + kAtCreated);
   block.version = load_le<uint64_t>(at + kAtRecordVersion);
   block.epoch = load_le<uint64_t>(at + kAtEpoch);
-  if (block.level != 1) return corrupt("level {} is not known", block.level);
+  block.member_bytes = load_le<uint64_t>(at + kAtMemberBytes);
+  BB_ASSIGN(block.shape, decode_shape(at));
+  if (block.slot >= block.shape.members) {
+    return corrupt("slot {}, and RAID {} has {}", block.slot, shape_text(block.shape),
+                   block.shape.members);
+  }
   if (block.array.is_nil() || block.member.is_nil()) return corrupt("a nil uuid");
   BB_TRY(check_sizes(block));
   uint32_t name_length = load_le<uint32_t>(at + kAtNameLength);
@@ -192,10 +220,11 @@ Superblock superblock_from_record(const MembershipRecord& record, const MemberRe
   block.array = record.array;
   block.member = member.uuid;
   block.name = record.name;
-  block.level = record.level;
+  block.shape = record.shape();
   block.slot = member.slot;
   block.block_size_bytes = record.block_size_bytes;
   block.size_bytes = record.size_bytes;
+  block.member_bytes = record.member_bytes;
   block.data_offset_bytes = record.data_offset_bytes;
   block.region_size_bytes = record.region_size_bytes;
   block.bitmap_length_bytes = block.geometry().pages() * kBitmapPageBytes;

@@ -18,10 +18,11 @@ struct Superblock {
   Uuid array;
   Uuid member;
   std::string name;
-  uint32_t level = 1;
+  Shape shape;
   uint32_t slot = 0;
   uint32_t block_size_bytes = 512;
-  uint64_t size_bytes = 0;  // of the array: the data's length on each member
+  uint64_t size_bytes = 0;    // of the array
+  uint64_t member_bytes = 0;  // of data on each member
   uint64_t data_offset_bytes = kDataOffsetBytes;
   uint64_t bitmap_offset_bytes = kBitmapOffsetBytes;
   uint64_t bitmap_length_bytes = 0;
@@ -38,7 +39,8 @@ struct Superblock {
   std::vector<Seen> members;
 
   Geometry geometry() const {
-    return {.size_bytes = size_bytes,
+    return {.shape = shape,
+            .member_bytes = member_bytes,
             .data_offset_bytes = data_offset_bytes,
             .region_size_bytes = region_size_bytes};
   }

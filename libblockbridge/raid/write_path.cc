@@ -6,24 +6,25 @@
 
 namespace bb::raid {
 
-io::Task<Status> ArrayCore::write(Write write) {
-  RegionRange regions = geometry_.range_of(write.io.offset_bytes, write.io.length_bytes);
-  RangeHold hold(*this, write.io.offset_bytes, write.io.length_bytes, LockMode::kExclusive);
+io::Task<Status> ArrayCore::write(const io::IoRequest* request) {
+  RangeHold hold(*this, request->offset_bytes, request->length_bytes, LockMode::kExclusive);
   co_await hold;
+  if (!redundant_) co_return co_await write_members(request);
+  RegionRange regions = geometry_.range_of(request->offset_bytes, request->length_bytes);
   intent_.begin(regions);
-  Status status = co_await write_locked(write, regions);
+  Status status = co_await write_locked(request, regions);
   intent_.end(regions);
   co_return status;
 }
 
-io::Task<Status> ArrayCore::write_locked(Write write, RegionRange regions) {
+io::Task<Status> ArrayCore::write_locked(const io::IoRequest* request, RegionRange regions) {
   if (BB_MUTANT(kBitmapAfterData)) {
-    BB_CO_TRY(co_await write_members(write, regions));
+    BB_CO_TRY(co_await write_members(request));
     co_return co_await persist(regions);
   }
   // Rule 1. Until the bits are durable no member has seen a byte of the data.
   if (!intent_.durable(regions)) BB_CO_TRY(co_await persist(regions));
-  Status status = co_await write_members(write, regions);
+  Status status = co_await write_members(request);
   if (!status.ok()) after_failed_write(regions);
   co_return status;
 }
@@ -43,51 +44,51 @@ void ArrayCore::after_failed_write(RegionRange regions) {
   resync_work_.set();
 }
 
-io::Task<Status> ArrayCore::write_members(Write write, RegionRange regions) {
-  FanOut fan(*this);
-  FanOut::Io io = write.io;
-  io.offset_bytes += geometry_.data_offset_bytes;
-  for (auto& member : members_) {
-    if (!member->writable()) continue;
-    if (BB_MUTANT(kWriteOneMirror) && fan.count() > 0) continue;
-    fan.add(*member, io);
+// Legs for all who hold a copy of any of it, and the slots that do.
+uint64_t ArrayCore::add_copies(FanOut& fan, MemberRuns& runs, const io::IoRequest& request) {
+  uint64_t slots = 0;
+  if (is_piece(geometry_.shape, request)) {
+    for_each_holder(request.offset_bytes, [&](Member& member, uint64_t place_bytes) {
+      slots |= member.slot_bit();
+      if (!member.writable()) return;
+      if (BB_MUTANT(kWriteOneMirror) && fan.count() > 0) return;
+      fan.add_like(member, request, geometry_.data_offset_bytes + place_bytes);
+    });
+    return slots;
   }
-  co_await fan;
+  Pieces pieces(geometry_.shape, request);
+  while (pieces.next()) {
+    const io::IoRequest& piece = pieces.request();
+    bool first = true;
+    for_each_holder(piece.offset_bytes, [&](Member& member, uint64_t place_bytes) {
+      slots |= member.slot_bit();
+      if (!member.writable() || (BB_MUTANT(kWriteOneMirror) && !first)) return;
+      runs.add(member, place_bytes, piece.length_bytes, pieces.memory());
+      first = false;
+    });
+  }
+  runs.add_to(fan, request, geometry_.data_offset_bytes);
+  return slots;
+}
 
-  uint64_t ok_mask = 0;
-  bool in_sync_ok = false;
-  const FanOut::Leg* bad = nullptr;
+io::Task<Status> ArrayCore::write_members(const io::IoRequest* request) {
+  FanOut fan(*this);
+  MemberRuns runs;
+  uint64_t slots = add_copies(fan, runs, *request);
+  co_await fan;
+  MemberMask ok_mask;
+  Status status = judge(fan, slots, &ok_mask);
+  if (BB_MUTANT(kWriteOneMirror)) ok_mask.set();
+  // Not on enough members. They keep their states (the array needs them), but what some got may
+  // differ from the others now: the caller marks the regions.
+  if (!status.ok()) co_return status;
   for (uint32_t i = 0; i < fan.count(); ++i) {
-    FanOut::Leg& leg = fan.leg(i);
-    Member& member = *leg.member;
-    member.written_epoch =
-        intent_.epoch();  // also a failed write may have left something unflushed
-    if (!leg.status.ok()) {
-      bad = &leg;
-      continue;
-    }
-    ok_mask |= member.bit();
-    ++member.writes;
-    in_sync_ok |= member.required();
-  }
-  if (BB_MUTANT(kWriteOneMirror)) ok_mask = ~uint64_t{0};
-  if (!in_sync_ok) {
-    // Nobody who counts has it. The members keep their states (one of them must), but what a
-    // recovering one got may differ from them now: the caller marks the regions.
-    if (bad == nullptr) {
-      co_return fail(Code::k_unavailable, "no in-sync member is usable (recover)");
-    }
-    co_return bad->status.with_context(name_of(*bad->member));
-  }
-  for (uint32_t i = 0; i < fan.count(); ++i) {
-    FanOut::Leg& leg = fan.leg(i);
-    if (!leg.status.ok()) suspect(*leg.member, leg.status.to_string());
+    if (fan.leg(i).status.ok()) ++fan.leg(i).member->writes;
   }
   // Rule 3.
   Member* lacking = nullptr;
-  if (settled(ok_mask, &lacking) && fenced_.empty()) co_return Status();
-  (void)regions;
-  co_return co_await settle(ok_mask);
+  if (settled(ok_mask, slots, &lacking) && fenced_.empty()) co_return Status();
+  co_return co_await settle(ok_mask, slots);
 }
 
 // Long ranges go piece by piece, so that none holds up the bitmap or other writes for long.
@@ -98,14 +99,14 @@ io::Task<Status> ArrayCore::write_zeroes(io::IoRequest* request) {
   uint64_t end = request->offset_bytes + request->length_bytes;
   for (uint64_t at = request->offset_bytes; at < end;) {
     uint64_t length = std::min(end, round_down(at, piece) + piece) - at;
-    Write zeroes;
-    zeroes.io.op = io::IoOp::kWriteZeroes;
-    zeroes.io.offset_bytes = at;
-    zeroes.io.length_bytes = length;
-    zeroes.io.fua = request->fua;
+    io::IoRequest zeroes;
+    zeroes.op = io::IoOp::kWriteZeroes;
+    zeroes.offset_bytes = at;
+    zeroes.length_bytes = length;
+    zeroes.fua = request->fua;
     // Discarded bytes may read as anything, but they must read as the same thing on every member.
-    zeroes.io.may_discard = discard || request->may_discard;
-    BB_CO_TRY(co_await write(zeroes));
+    zeroes.may_discard = discard || request->may_discard;
+    BB_CO_TRY(co_await write(&zeroes));
     at += length;
   }
   co_return Status();
@@ -126,31 +127,19 @@ io::Task<Result<uint64_t>> ArrayCore::flush_members() {
     fan.add(*member, {.op = io::IoOp::kFlush});
   }
   co_await fan;
-  uint64_t ok_mask = 0;
-  bool in_sync_ok = false;
-  const FanOut::Leg* bad = nullptr;
+  bool all = true;
   for (uint32_t i = 0; i < fan.count(); ++i) {
     FanOut::Leg& leg = fan.leg(i);
-    if (!leg.status.ok()) {
-      bad = &leg;
-      continue;
-    }
-    leg.member->flushed_epoch = std::max(leg.member->flushed_epoch, number);
-    ok_mask |= leg.member->bit();
-    in_sync_ok |= leg.member->required();
+    all = all && leg.status.ok();
+    if (leg.status.ok()) leg.member->flushed_epoch = std::max(leg.member->flushed_epoch, number);
   }
-  if (BB_MUTANT(kFlushOneMirror)) ok_mask = ~uint64_t{0};
-  if (!in_sync_ok) {
-    if (bad == nullptr)
-      co_return fail(Code::k_unavailable, "no in-sync member is usable (recover)");
-    co_return bad->status.with_context(name_of(*bad->member));
-  }
-  for (uint32_t i = 0; i < fan.count(); ++i) {
-    FanOut::Leg& leg = fan.leg(i);
-    if (!leg.status.ok()) suspect(*leg.member, leg.status.to_string());
-  }
-  BB_CO_TRY(co_await settle(ok_mask, number));
-  if (bad != nullptr || !may_clean()) co_return uint64_t{0};
+  MemberMask ok_mask;
+  uint64_t slots = geometry_.shape.all_slots();
+  Status status = judge(fan, slots, &ok_mask);
+  if (BB_MUTANT(kFlushOneMirror)) ok_mask.set();
+  BB_CO_TRY(status);
+  BB_CO_TRY(co_await settle(ok_mask, slots, number));
+  if (!all || !may_clean()) co_return uint64_t{0};
   intent_.flush_end(number);
   co_return number;
 }

@@ -32,7 +32,10 @@ void ArrayWorld::refresh_budget() {
     Slot& slot = slots_[i];
     const raid::MemberRecord* member = member_of(i);
     bool in_sync = member != nullptr && member->state == raid::MemberState::kInSync;
-    if (slot.lost_power && (!in_sync || member->generation > slot.lost_version)) {
+    // Not trusted, and no promotion that was asked for before the loss may yet be stored; or
+    // trusted anew.
+    bool settled = authority_.record().version >= slot.lost_version;
+    if (slot.lost_power && (in_sync ? member->generation > slot.lost_version : settled)) {
       slot.lost_power = false;
     }
     if (!slot.tainted || slot.fault_active || !in_sync) continue;
@@ -63,21 +66,32 @@ bool ArrayWorld::all_whole() const {
   return true;
 }
 
-// The budget: one whole member stays, whatever happens to the others.
+// The budget: whole members that hold everything stay, whatever happens to the others.
 bool ArrayWorld::may_fault(size_t slot) const {
   if (slots_[slot].fault_active) return false;
   if (options_.above_budget) return true;
+  return shape_.survives(~whole_slots(slot));
+}
+
+// Slots of the shape with a whole member, but for that of one drive.
+uint64_t ArrayWorld::whole_slots(size_t without) const {
+  uint64_t mask = 0;
   for (size_t i = 0; i < slots_.size(); ++i) {
-    if (i != slot && whole(i)) return true;
+    if (i != without && whole(i)) mask |= uint64_t{1} << member_of(i)->slot;
   }
-  return false;
+  return mask;
+}
+
+// A commit under way may be stored later: what it says was asked for before now.
+uint64_t ArrayWorld::latest_version() const {
+  return std::max(authority_.record().version, authority_.proposed());
 }
 
 void ArrayWorld::strike(size_t index, bool needs_rejoin) {
   Slot& slot = slots_[index];
   slot.tainted = true;
   slot.needs_rejoin = slot.needs_rejoin || needs_rejoin;
-  slot.version = authority_.record().version;
+  slot.version = latest_version();
 }
 
 void ArrayWorld::reconnect(size_t slot) {
@@ -88,7 +102,7 @@ void ArrayWorld::reconnect(size_t slot) {
 io::Task<void> ArrayWorld::lose_drive_power(size_t index, uint64_t duration_ns) {
   ++stats_.power_losses;
   slots_[index].lost_power = true;
-  slots_[index].lost_version = authority_.record().version;
+  slots_[index].lost_version = latest_version();
   slots_[index].drive->power_off();
   if (options_.above_budget) model_->lose_unflushed();
   co_await world_.sleep_for(duration_ns);
@@ -276,7 +290,7 @@ io::Task<void> ArrayWorld::take_over() {
 io::Task<void> ArrayWorld::replace_drive() {
   size_t old = prng_.below(slots_.size());
   const raid::MemberRecord* member = member_of(old);
-  if (slots_.size() >= 8 || member == nullptr || !may_fault(old)) co_return;
+  if (slots_.size() >= shape_.members + 4 || member == nullptr || !may_fault(old)) co_return;
   if (member->state == raid::MemberState::kRemoved) co_return;
   Life* life = life_.get();
   if (slots_[old].leaving_epoch == life->epoch) co_return;
@@ -334,17 +348,22 @@ io::Task<void> ArrayWorld::lose_power_at_promotion() {
   if (life_ != nullptr) co_await crash_and_restart(true);
 }
 
-// Which drives answer a dataplane that starts: within the budget a whole one is among them.
+// Which drives answer a dataplane that starts: within the budget the whole ones among them hold
+// everything.
 std::vector<size_t> ArrayWorld::answering_slots() {
   std::vector<size_t> slots;
-  std::vector<size_t> whole_ones;
-  for (size_t i = 0; i < slots_.size(); ++i) {
-    if (whole(i)) whole_ones.push_back(i);
-  }
-  size_t sure = whole_ones.empty() ? slots_.size() : whole_ones[prng_.below(whole_ones.size())];
-  for (size_t i = 0; i < slots_.size(); ++i) {
-    bool there = i == sure || settling_ || !prng_.chance(4);
+  uint64_t left = whole_slots(slots_.size());
+  bool budget = shape_.survives(~left);
+  size_t begin = prng_.below(slots_.size());
+  for (size_t step = 0; step < slots_.size(); ++step) {
+    size_t i = (begin + step) % slots_.size();
+    bool there = settling_ || !prng_.chance(4);
     if (!slots_[i].drive->powered()) continue;
+    if (!there && budget && whole(i)) {
+      uint64_t without = left & ~(uint64_t{1} << member_of(i)->slot);
+      there = !shape_.survives(~without);
+      if (!there) left = without;
+    }
     if (there) {
       slots.push_back(i);
     } else {

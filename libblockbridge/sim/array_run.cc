@@ -13,14 +13,17 @@ constexpr uint64_t kMs = 1'000'000;
 }  // namespace
 
 io::Task<bool> ArrayWorld::create() {
-  for (uint32_t i = 0; i < copies_; ++i) add_drive(false);
+  for (uint32_t i = 0; i < shape_.members; ++i) add_drive(false);
   life_ = make_life();
   raid::ArrayCreate what;
   what.name = "sim";
+  what.level = shape_.level->id;
+  what.copies = shape_.copies;
+  what.chunk_bytes = shape_.chunk_bytes;
   what.assume_clean = !prng_.chance(4);
   what.region_size_bytes = region_bytes_;
   what.options = array_options(life_->epoch);
-  for (uint32_t i = 0; i < copies_; ++i) {
+  for (uint32_t i = 0; i < shape_.members; ++i) {
     connect(*life_, i);
     what.members.push_back(raid::MemberDevice::borrow(*life_->cables[i], slots_[i].label));
   }
@@ -37,7 +40,7 @@ io::Task<bool> ArrayWorld::create() {
   uint64_t blocks = sectors * kSector / block_;
   hot_count_ = std::min<uint64_t>(blocks, prng_.between(4, 64));
   hot_first_ = prng_.below(blocks - hot_count_ + 1);
-  note("created", sectors, copies_, block_);
+  note("created", sectors, shape_.members, block_);
   start_host(*life_);
   co_return true;
 }
@@ -137,31 +140,47 @@ io::Task<void> ArrayWorld::verify_reads() {
   }
 }
 
+// Which drive holds the copy, if it is in-sync there.
+const SectorStore* ArrayWorld::in_sync_medium(uint32_t slot, std::string* label) const {
+  for (size_t i = 0; i < slots_.size(); ++i) {
+    const raid::MemberRecord* member = member_of(i);
+    if (member == nullptr || member->state != raid::MemberState::kInSync) continue;
+    if (member->slot != slot) continue;
+    *label = slots_[i].label;
+    return &slots_[i].drive->medium();
+  }
+  return nullptr;
+}
+
 // The in-sync copies hold the same bytes, and those are what the host may read.
 void ArrayWorld::verify_copies() {
   uint64_t data = authority_.record().data_offset_bytes;
-  std::vector<std::byte> mine(65'536);
-  std::vector<std::byte> other(65'536);
   uint64_t size = model_->sectors() * kSector;
-  for (uint64_t at = 0; at < size; at += mine.size()) {
-    size_t length = std::min<uint64_t>(mine.size(), size - at);
+  uint64_t most = 65'536;
+  std::vector<std::byte> mine(most);
+  std::vector<std::byte> other(most);
+  for (uint64_t at = 0; at < size;) {
+    uint64_t length = raid::first_piece(shape_, at, std::min(most, size - at)).length_bytes;
     bool first = true;
-    for (size_t slot = 0; slot < slots_.size(); ++slot) {
-      const raid::MemberRecord* member = member_of(slot);
-      if (member == nullptr || member->state != raid::MemberState::kInSync) continue;
+    for (uint32_t copy = 0; copy < shape_.copies; ++copy) {
+      raid::CopyPlace place = raid::copy_place(shape_, at, copy);
+      std::string label;
+      const SectorStore* medium = in_sync_medium(place.slot, &label);
       // An unreadable sector on one copy is no difference: the others answer for it.
-      if (!slots_[slot].drive->medium().read(data + at, Bytes(other).first(length))) continue;
+      Bytes into = Bytes(other).first(length);
+      if (medium == nullptr || !medium->read(data + place.offset_bytes, into)) continue;
       if (first) {
         mine = other;
         first = false;
         std::string problem =
             model_->end_read(model_->begin_read(), at / kSector, ConstBytes(mine).first(length));
-        if (!problem.empty()) return fail("copy on " + slots_[slot].label + ": " + problem);
+        if (!problem.empty()) return fail(fmt::format("copy on {}: {}", label, problem));
       } else if (std::memcmp(mine.data(), other.data(), length) != 0) {
-        return fail(fmt::format("the copies differ between {} and {} (on {})", at, at + length,
-                                slots_[slot].label));
+        return fail(
+            fmt::format("the copies differ between {} and {} (on {})", at, at + length, label));
       }
     }
+    at += length;
   }
 }
 

@@ -11,6 +11,16 @@ constexpr uint64_t kMs = 1'000'000;
 constexpr uint64_t kStepsMax = 3'000'000;
 constexpr uint64_t kTimeMaxNs = 3'600'000 * kMs;
 
+// Half of them mirrors, the others striped.
+raid::Shape random_shape(Prng& prng) {
+  constexpr const char* kMirrors[] = {"1.2", "1.2", "1.3", "1.4"};
+  constexpr const char* kStriped[] = {"10.4", "1E.3", "10.5", "10.4.3", "1E.5", "10.6.3"};
+  bool mirror = prng.chance(2);
+  const char* text = mirror ? kMirrors[prng.below(4)] : kStriped[prng.below(6)];
+  uint64_t chunk = uint64_t{4096} << prng.below(5);
+  return *raid::parse_shape(text, chunk);
+}
+
 }  // namespace
 
 ArrayWorld::ArrayWorld(const RunOptions& options)
@@ -24,7 +34,7 @@ ArrayWorld::ArrayWorld(const RunOptions& options)
       top_(world_) {
   world_.trace().print_to(options.trace_to);
   port_ = net_.attach("dataplane", world_);
-  copies_ = static_cast<uint32_t>(prng_.chance(2) ? 2 : prng_.between(2, 4));
+  shape_ = random_shape(prng_);
   block_ = prng_.chance(4) ? 4096 : 512;
   drive_bytes_ = (1u << 20) + prng_.between(16, 28) * region_bytes_ + (128u << 10);
   ops_left_ = prng_.between(40, 160);

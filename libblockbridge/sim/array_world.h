@@ -24,7 +24,7 @@ class ArrayWorld {
   bool drained() const { return done_; }  // nothing of it runs any more: it may be destroyed
 
  private:
-  static constexpr size_t kDrivesMax = 12;
+  static constexpr size_t kDrivesMax = 14;
 
   // A drive slot of the world with what the fault budget knows of it.
   struct Slot {
@@ -83,6 +83,7 @@ class ArrayWorld {
   io::Task<void> finish();
   io::Task<bool> converge();
   io::Task<void> verify_reads();
+  const SectorStore* in_sync_medium(uint32_t slot, std::string* label) const;
   void verify_copies();
   io::Task<void> close_and_reopen();
 
@@ -106,7 +107,9 @@ class ArrayWorld {
   void refresh_budget();
   bool whole(size_t slot) const;
   bool all_whole() const;
+  uint64_t whole_slots(size_t without) const;
   bool may_fault(size_t slot) const;
+  uint64_t latest_version() const;
   void strike(size_t slot, bool needs_rejoin);
   io::Task<void> nemesis();
   io::Task<void> one_action();
@@ -145,7 +148,7 @@ class ArrayWorld {
 
   Uuid uuid_;
   uint64_t epoch_ = 0;
-  uint32_t copies_ = 2;
+  raid::Shape shape_;
   uint32_t block_ = 512;
   uint64_t drive_bytes_ = 0;
   uint64_t region_bytes_ = 65'536;

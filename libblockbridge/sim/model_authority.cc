@@ -79,6 +79,7 @@ io::Task<Status> AuthorityClient::create(raid::MembershipRecord record) {
 }
 
 io::Task<Status> AuthorityClient::commit(raid::MembershipRecord record, uint64_t expected_version) {
+  authority_.proposed_ = std::max(authority_.proposed_, record.version);
   co_await owner_.sleep_for(delay_ns());
   Prng& prng = authority_.prng_;
   if (unreachable() || prng.chance(authority_.faults_.lost_request_one_in)) {

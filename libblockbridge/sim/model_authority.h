@@ -31,6 +31,7 @@ class ModelAuthority {
 
   bool exists() const { return !history_.empty(); }
   const raid::MembershipRecord& record() const { return history_.back(); }
+  uint64_t proposed() const { return proposed_; }  // the newest version anybody asked to commit
   const std::vector<raid::MembershipRecord>& history() const { return history_; }
   // An array proposed what no array may: that is a finding, not an operating error.
   const std::string& unlawful() const { return unlawful_; }
@@ -50,6 +51,7 @@ class ModelAuthority {
   Prng prng_;
   AuthorityFaults faults_;
   bool down_ = false;
+  uint64_t proposed_ = 0;
   std::vector<raid::MembershipRecord> history_;
   std::string unlawful_;
   uint64_t fenced_ = 0;

@@ -3,6 +3,7 @@
 #include "common/command_line.h"
 #include "common/control.h"
 #include "common/failure.h"
+#include "raid/level.h"
 
 namespace bb::program {
 namespace {
@@ -15,26 +16,13 @@ struct Arguments {
   std::string name;
   std::string drive;
   std::string raid = "1.2";
+  std::string chunk;
   std::string bitmap_chunk;
   std::vector<std::string> from, select, reject, unique;
   bool spread = true;
   bool explain = false;
   bool assume_clean = false;
 };
-
-// `--raid 1.3`: level 1 of three members.
-Status parse_raid(const std::string& text, Json* params) {
-  size_t dot = text.find('.');
-  auto level = parse_u64(text.substr(0, dot), 100);
-  auto members = dot == std::string::npos ? Result<uint64_t>(uint64_t{2})
-                                          : parse_u64(text.substr(dot + 1), 1000);
-  if (!level.ok() || !members.ok()) {
-    return error(Code::k_invalid_argument, "--raid {}: expected LEVEL.MEMBERS, such as 1.2", text);
-  }
-  (*params)["level"] = *level;
-  (*params)["members"] = *members;
-  return {};
-}
 
 std::string query_text(const Arguments& arguments) {
   std::string text;
@@ -72,7 +60,7 @@ std::string render_arrays(const Json& arrays) {
   return render_table(rows, {{"Name", "name", Kind::kText, 1},
                              {"State", "state"},
                              {"Capacity", "capacity_bytes", Kind::kSize},
-                             {"Level", "level"},
+                             {"RAID", "raid"},
                              {"Members", "members_text"},
                              {"Domains", "domains"},
                              {"Used by", "used_by"}});
@@ -85,7 +73,8 @@ std::string render_array(std::string title, const Json& array) {
   std::string out = render_record(std::move(title), row,
                                   {{"state", "state"},
                                    {"detail", "detail"},
-                                   {"level", "level"},
+                                   {"raid", "raid"},
+                                   {"chunk", "chunk_bytes", Kind::kSize},
                                    {"capacity", "capacity_bytes", Kind::kSize},
                                    {"members", "members_text"},
                                    {"domains", "domains"},
@@ -125,10 +114,10 @@ int finish(const Arguments& arguments, const Result<Json>& answer, const char* t
   return show(kProgram, arguments.control, *answer, table);
 }
 
-int explain(const Arguments& arguments, const Json& create) {
+int explain(const Arguments& arguments, const raid::Shape& shape, const Json& create) {
   Json params{{"query", create["query"]},
               {"explain", true},
-              {"members", create["members"]},
+              {"members", shape.members},
               {"spread", create["spread"]}};
   auto answer = control_call(arguments.control, "drive.list", std::move(params));
   if (!answer.ok()) return fail_control(kProgram, arguments.control, answer.status());
@@ -147,17 +136,28 @@ int create(const Arguments& arguments) {
               {"query", query_text(arguments)},
               {"spread", arguments.spread},
               {"assume_clean", arguments.assume_clean}};
-  Status parsed = parse_raid(arguments.raid, &params);
-  if (!parsed.ok()) return fail_control(kProgram, arguments.control, parsed);
-  if (!arguments.bitmap_chunk.empty()) {
-    auto bytes = parse_size_bytes(arguments.bitmap_chunk);
+  const struct {
+    const char* option;
+    const std::string& text;
+    const char* field;
+  } sizes[] = {{"--chunk", arguments.chunk, "chunk_bytes"},
+               {"--bitmap-chunk", arguments.bitmap_chunk, "region_bytes"}};
+  uint64_t chunk_bytes = 0;
+  for (const auto& size : sizes) {
+    if (size.text.empty()) continue;
+    auto bytes = parse_size_bytes(size.text);
     if (!bytes.ok()) {
-      return fail_control(kProgram, arguments.control,
-                          bytes.status().with_context("--bitmap-chunk"));
+      return fail_control(kProgram, arguments.control, bytes.status().with_context(size.option));
     }
-    params["region_bytes"] = *bytes;
+    params[size.field] = *bytes;
+    if (&size == sizes) chunk_bytes = *bytes;
   }
-  if (arguments.explain) return explain(arguments, params);
+  auto shape = raid::parse_shape(arguments.raid, chunk_bytes);
+  if (!shape.ok()) {
+    return fail_control(kProgram, arguments.control, shape.status().with_context("--raid"));
+  }
+  params["raid"] = arguments.raid;
+  if (arguments.explain) return explain(arguments, *shape, params);
   return finish(arguments, control_call(arguments.control, "array.create", std::move(params)),
                 "Created array");
 }
@@ -195,7 +195,9 @@ CLI::App* add_create(CLI::App& app, Arguments* arguments) {
   CLI::App* command = app.add_subcommand("create", "make an array of free drives");
   command->fallthrough();
   command->add_option("--name", arguments->name, "its name, unique, for good")->required();
-  command->add_option("--raid", arguments->raid, "LEVEL.MEMBERS; level 1: all copies")
+  command
+      ->add_option("--raid", arguments->raid,
+                   "LEVEL.MEMBERS[.COPIES], such as 1.2, 0.4, 10.4, 1E.3")
       ->capture_default_str();
   auto clause = [command](const char* name, std::vector<std::string>* values, const char* text) {
     command->add_option(name, *values, text)->allow_extra_args(false);
@@ -210,6 +212,8 @@ CLI::App* add_create(CLI::App& app, Arguments* arguments) {
                     "create nothing; list the drives with the reasons of those refused");
   command->add_flag("--assume-clean", arguments->assume_clean,
                     "the drives hold equal data already: no first sync");
+  command->add_option("--chunk", arguments->chunk,
+                      "consecutive bytes on one drive, such as 64KiB; not of level 1");
   command->add_option("--bitmap-chunk", arguments->bitmap_chunk,
                       "bytes that one bit of the bitmap stands for, such as 4MiB");
   return command;

@@ -11,10 +11,12 @@ bb::fuzz::Seeds bb::fuzz::seeds() {
   raid::MembershipRecord record;
   record.array.bytes.fill(std::byte{1});
   record.name = "db";
-  record.size_bytes = record.region_size_bytes = 1 << 20;
+  record.slots = record.copies = 2;
+  record.size_bytes = record.member_bytes = record.region_size_bytes = 1 << 20;
   record.members.resize(2);
   record.members[0].uuid.bytes.fill(std::byte{2});
   record.members[1].uuid.bytes.fill(std::byte{3});
+  record.members[1].slot = 1;
   Seeds all;
   for (const char* name : {"first", "later"}) {
     std::string text = cluster::encode_membership(record, record.version);

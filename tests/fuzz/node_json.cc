@@ -57,7 +57,7 @@ fuzz::Seeds fuzz::seeds() {
   report.refused = {{.slot = "1", .uri = "file:/a", .reason = "missing"}};
   ClaimRequest claim{.owner = uuid, .owner_name = "dp", .host_nqn = "nqn.2026-11.x", .epoch = 1};
   claim.array = uuid;
-  ArrayRecord record{.uuid = uuid, .name = "db", .members = 1};
+  ArrayRecord record{.uuid = uuid, .name = "db", .shape = *raid::parse_shape("1.2", 0)};
   record.drives = {{.uuid = uuid, .backplane = "b", .place = "n/0"}};
   return {{"report", seed(0, encode_node_report(report))},
           {"drive", seed(1, encode_node_drive(drive))},

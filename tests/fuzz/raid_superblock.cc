@@ -22,6 +22,8 @@ fuzz::Seeds fuzz::seeds() {
   Superblock block;
   block.array = block.member = *Uuid::parse("6b1f0e5c-3a52-4f7e-9d11-7c2f4a90b3d8");
   block.name = "db";
+  block.shape = *parse_shape("10.4", 4096);
+  block.member_bytes = 32 * MiB;
   block.size_bytes = 64 * MiB;
   block.region_size_bytes = 64 * KiB;
   block.bitmap_length_bytes = kBitmapPageBytes;

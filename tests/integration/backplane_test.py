@@ -77,7 +77,7 @@ def test_fio_while_nodes_die(folder):
         for machine in [*nodes, plane]:
             stack.callback(lambda m=machine: m.daemon is not None and m.kill())
             machine.start()
-        plane.call("array.create", name="db", members=3, region_bytes=MIB, assume_clean=True)
+        plane.call("array.create", name="db", raid="1.3", region_bytes=MIB, assume_clean=True)
         fio = start_fio(plane, OPTIONS.fio_seconds)
         stack.callback(lambda: fio.poll() is None and fio.kill())
         pause = OPTIONS.fio_seconds / 12
@@ -99,11 +99,36 @@ def test_fio_while_nodes_die(folder):
             machine.stop()
 
 
+def test_fio_on_stripes_while_a_node_of_each_pair_dies(folder):
+    """RAID 10 of four disk nodes: two that hold nothing in common may be away at once."""
+    with machines(folder, ["n1", "n2", "n3", "n4"]) as (nodes, (plane,)):
+        created = plane.call("array.create", name="db", raid="10.4", chunk_bytes=16384,
+                             assume_clean=True)  # fmt: skip
+        assert (created["raid"], created["level"], created["copies"]) == ("10.4", "10", 2), created
+        members = sorted(created["members"], key=lambda member: member["member_slot"])
+        at = {node.name: node for node in nodes}
+        with contextlib.ExitStack() as stack:
+            fio = start_fio(plane, 12)
+            stack.callback(lambda: fio.poll() is None and fio.kill())
+            for pair in ((0, 2), (1, 3)):
+                away = [at[members[slot]["disk_node"]] for slot in pair]
+                for node in away:
+                    node.kill()
+                wait_for(lambda: in_sync(plane.info()) == 2)
+                time.sleep(1)
+                for node in away:
+                    node.start()
+                wait_for(lambda: in_sync(plane.info()) == 4, 60)
+            output = fio.communicate(timeout=120)[0]
+            assert fio.returncode == 0, output
+            assert "verify: bad" not in output and "err= 0" in output, output
+
+
 def test_create_and_restart(folder):
     """An array outlives its dataplane, killed or stopped, and its disk nodes."""
     with machines(folder, ["n1", "n2", "n3"]) as (nodes, (plane,)):
         assert drive_states(plane) == ["free"] * 6
-        created = plane.call("array.create", name="db", members=3)
+        created = plane.call("array.create", name="db", raid="1.3")
         assert len(created["members"]) == 3 and created["domains"] == 3, created
         assert len({member["disk_node"] for member in created["members"]}) == 3
         assert drive_states(plane) == ["free"] * 3 + ["owned"] * 3
@@ -139,7 +164,7 @@ def test_create_and_restart(folder):
 
 def test_fail_and_readmit(folder):
     with machines(folder, ["n1", "n2"]) as (_, (plane,)):
-        plane.call("array.create", name="db", members=2)
+        plane.call("array.create", name="db", raid="1.2")
         wait_for(lambda: in_sync(plane.info()) == 2)
         expect_error(
             "not_found", "there are n1/0, n2/0", plane.call, "array.fail", name="db", drive="n9/0"
@@ -156,21 +181,21 @@ def test_fail_and_readmit(folder):
         wait_for(lambda: in_sync(plane.info()) == 2)
         plane.call("array.remove", name="db")
         assert drive_states(plane) == ["free"] * 4
-        plane.call("array.create", name="db", members=2)
+        plane.call("array.create", name="db", raid="1.2")
 
 
 def test_impossible_query_changes_nothing(folder):
     with machines(folder, ["n1", "n2"]) as (_, (plane,)):
         for params, code, text in [
             (
-                {"members": 3},
+                {"raid": "1.3"},
                 "no_space",
                 "needs 3 drives with unique domain, found 2 of 4 visible",
             ),
             ({"query": "select model=X"}, "no_space", "4 select model=X"),
             ({"query": "select modle=X"}, "invalid_argument", 'did you mean "model"?'),
-            ({"members": 1}, "invalid_argument", "1 members (2 to 8)"),
-            ({"level": 6}, "not_supported", "RAID level 6"),
+            ({"raid": "1.1"}, "invalid_argument", "1 members, and 2 to 8 are allowed"),
+            ({"raid": "6.4"}, "not_supported", "RAID 6: this version serves"),
             ({"membres": 2}, "invalid_argument", "membres"),
         ]:
             expect_error(code, text, plane.call, "array.create", name="db", **params)
@@ -190,7 +215,7 @@ def test_race_for_drives(folder):
             try:
                 query = "select slot=0"
                 results[plane.socket] = plane.call(
-                    "array.create", name="db", members=2, query=query
+                    "array.create", name="db", raid="1.2", query=query
                 )["name"]
             except RpcError as error:
                 results[plane.socket] = error
@@ -214,7 +239,7 @@ def test_race_for_drives(folder):
         assert len({claim["owner"] for claim in claims.values()}) == 1, claims
         assert drive_states(loser) == ["foreign", "foreign", "free", "free"]
         # The next match is still free for the other one.
-        loser.call("array.create", name="db", members=2)
+        loser.call("array.create", name="db", raid="1.2")
 
 
 TESTS = [
@@ -223,6 +248,7 @@ TESTS = [
     test_fail_and_readmit,
     test_race_for_drives,
     test_fio_while_nodes_die,
+    test_fio_on_stripes_while_a_node_of_each_pair_dies,
 ]
 
 

@@ -239,7 +239,7 @@ def test_store_on_a_full_disk(folder):
                 wait_for(lambda: len(plane.call("drive.list")["drives"]) == 4)
                 fill(full)
                 try:
-                    plane.call("array.create", name="db", members=2)
+                    plane.call("array.create", name="db", raid="1.2")
                     raise AssertionError("created, and nothing could be stored")
                 except RpcError as error:
                     assert error.code in ("no_space", "io_error"), error
@@ -247,7 +247,7 @@ def test_store_on_a_full_disk(folder):
                 assert plane.call("array.list")["arrays"] == []
                 os.unlink(f"{full}/filler")
                 wait_for(lambda: drive_states(plane) == ["free"] * 4)
-                plane.call("array.create", name="db", members=2)
+                plane.call("array.create", name="db", raid="1.2")
                 wait_for(lambda: in_sync(plane.info()) == 2)
                 plane.stop()
             finally:
@@ -268,7 +268,7 @@ def test_drive_on_a_full_disk(folder):
         try:
             for machine in [*nodes, plane]:
                 machine.start()
-            plane.call("array.create", name="db", members=2, assume_clean=True)
+            plane.call("array.create", name="db", raid="1.2", assume_clean=True)
             image, back = f"{folder}/image", f"{folder}/back"
             with open(image, "wb") as file:
                 file.write(os.urandom(12 * MIB))
@@ -291,7 +291,7 @@ def test_drive_on_a_full_disk(folder):
 def created(plane):
     """False while the dataplane has not yet found the restarted disk node."""
     try:
-        plane.call("array.create", name="db", members=2, assume_clean=True)
+        plane.call("array.create", name="db", raid="1.2", assume_clean=True)
     except RpcError as error:
         assert error.code == "no_space", error  # offline, or failed as it was before the restart
         return False
@@ -319,7 +319,7 @@ def one_superblock_error(folder, after, area):
         wait_for(lambda: len(plane.call("drive.list")["drives"]) == 2)
         hit = False
         try:
-            plane.call("array.create", name="db", members=2, assume_clean=True)
+            plane.call("array.create", name="db", raid="1.2", assume_clean=True)
         except RpcError as error:
             hit = True
             assert error.code in ("io_error", "no_space"), error

@@ -38,6 +38,60 @@ def test_mirror_survives_a_lost_member(runtime, tmp_path):
     close_all(devices)
 
 
+@pytest.mark.parametrize(
+    ("level", "count", "copies", "lost"),
+    [("0", 3, 0, 0), ("1E", 3, 0, 1), ("10", 4, 0, 2), ("10", 6, 3, 4)],
+)
+def test_levels_in_chunks(runtime, tmp_path, level, count, copies, lost):
+    devices = open_files(runtime, tmp_path, count)
+    store = f"file:{tmp_path}/cluster.db"
+    data = numpy.random.default_rng(3).integers(0, 256, 5 << 20, dtype=numpy.uint8)
+    with bb.Array.create(
+        devices, name="m", store=store, assume_clean=True, level=level, copies=copies,
+        chunk_bytes=16384,
+    ) as array:
+        state = array.state
+        wanted = (level, count, max(copies, 1 if level == "0" else 2), 16384)
+        assert (state["level"], state["slots"], state["copies"], state["chunk_bytes"]) == wanted
+        assert array.size == (64 - 1 - 1 / 16) * (1 << 20) * count // wanted[2] // 16384 * 16384
+        for at in range(0, data.size, 1 << 20):
+            array.write(at, data[at:at + (1 << 20)])
+        array.flush()
+        members = [member["uuid"] for member in state["members"]]
+        spares = {0: [], 1: [1], 2: [0, 2], 4: [1, 2, 4, 5]}[lost]  # enough is left
+        failed = [members[i] for i in spares]
+        for uuid in failed:
+            array.fail_member(uuid)
+        assert ("degraded" in array.state["state"]) == (lost > 0)
+        array.write(100_352, data[:300_032])
+    data[100_352:400_384] = data[:300_032].copy()
+    with bb.Array.assemble(devices[::-1], store=store) as array:
+        for at in range(0, data.size, 1 << 20):
+            assert array.read(at, 1 << 20) == bytes(data[at:at + (1 << 20)])
+        for uuid in failed:
+            array.readmit_member(uuid)
+        array.wait_clean()
+        assert array.state["state"] == "online"
+    close_all(devices)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "text"),
+    [
+        ({"level": "7"}, bb.InvalidArgumentError, "there are 0, 1, 1E, 5, 6 and 10"),
+        ({"level": "5"}, bb.NotSupportedError, "this version serves levels 0, 1, 1E and 10"),
+        ({"level": "1E", "copies": 3}, bb.InvalidArgumentError, "2 to 2 are allowed"),
+        ({"level": "10", "chunk_bytes": 5000}, bb.InvalidArgumentError, "5000 bytes"),
+        ({"chunk_bytes": 65536}, bb.InvalidArgumentError, "RAID 1 has no chunks"),
+    ],
+)
+def test_shapes_that_are_refused(runtime, tmp_path, options, error, text):
+    devices = open_files(runtime, tmp_path, 3)
+    with pytest.raises(error, match=text):
+        bb.Array.create(devices, name="m", store=f"file:{tmp_path}/c.db", **options)
+    close_all(devices)
+
+
 def test_the_last_member_stays(runtime, tmp_path):
     devices = open_files(runtime, tmp_path, 2)
     with bb.Array.create(

@@ -20,3 +20,6 @@ sim=$1
 # The last in-sync copy went while it was not known whether another had been promoted: reads and
 # writes wait for the answer instead of failing.
 "$sim" array --seed 6907956502998
+# A member lost power while its promotion was asked for and not yet decided; the checker held the
+# copy that was promoted later for one that had come back since.
+"$sim" array --seed 1007141

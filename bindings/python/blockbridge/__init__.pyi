@@ -109,7 +109,8 @@ class Device(_DoesIo, _Closes):
 class Array(_DoesIo, _Closes):
     @classmethod
     def create(cls, members: Sequence[Device], name: str, store: str,
-               assume_clean: bool = False) -> Array: ...
+               assume_clean: bool = False, level: str = "1", copies: int = 0,
+               chunk_bytes: int = 0) -> Array: ...
     @classmethod
     def assemble(cls, members: Sequence[Device], store: str, name: str = "") -> Array: ...
     @property

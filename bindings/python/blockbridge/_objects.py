@@ -243,26 +243,34 @@ class Device(_DoesIo, _Closes):
 
 
 class Array(_DoesIo, _Closes):
-    """A mirror over devices. `store` ("file:/path/cluster.db") records which members are valid."""
+    """RAID over devices. `store` ("file:/path/cluster.db") records which members are valid."""
 
     def __init__(self, members, handle):
         self._members = list(members)  # borrowed by the array: kept alive as long as it
         self._handle = handle
 
     @classmethod
-    def create(cls, members, name, store, assume_clean=False):
-        return cls(members, cls._open(members, name, store, assume_clean, True))
+    def create(cls, members, name, store, assume_clean=False, level="1", copies=0, chunk_bytes=0):
+        """Makes a new array of devices; what they held is lost.
+
+        `level`: "0" (1 to 64 members, no redundancy), "1" (2 to 8), "1E" (odd numbers) or "10" (3
+        to 64). `copies` of each block, of level 10 (2 to 8, default 2); `chunk_bytes`: consecutive
+        bytes on one member, not of level 1, a power of two from 4096 to 16777216 (default 65536).
+        """
+        shape = (level, copies, chunk_bytes)
+        return cls(members, cls._open(members, name, store, assume_clean, True, shape))
 
     @classmethod
     def assemble(cls, members, store, name=""):
-        return cls(members, cls._open(members, name, store, False, False))
+        return cls(members, cls._open(members, name, store, False, False, ("1", 0, 0)))
 
     @staticmethod
-    def _open(members, name, store, assume_clean, fresh):
+    def _open(members, name, store, assume_clean, fresh, shape):
         if not members:
             raise error_from(1, "an array needs members")
         handles = [member._handle for member in members]
-        return _core.Array(members[0]._runtime._handle, handles, name, store, assume_clean, fresh)
+        runtime = members[0]._runtime._handle
+        return _core.Array(runtime, handles, name, store, assume_clean, fresh, *shape)
 
     @property
     def state(self):

@@ -100,8 +100,7 @@ TEST(ArrayRecord, RoundTripAndDamage) {
                      .name = "db",
                      .phase = ArrayPhase::kReady,
                      .epoch = 7,
-                     .level = 1,
-                     .members = 3,
+                     .shape = *raid::parse_shape("10.6.3", 4096),
                      .query = "select model=a",
                      .spread = false,
                      .drives = {{kUs, "b1", "n1/0", true}}};

@@ -50,7 +50,8 @@ struct World {
     MembershipRecord record;
     record.array = Uuid::random(loop.prng());
     record.name = std::move(name);
-    record.size_bytes = 1 * GiB;
+    record.slots = record.copies = 3;
+    record.size_bytes = record.member_bytes = 1 * GiB;
     record.data_offset_bytes = 1 * MiB;
     record.region_size_bytes = 1 * MiB;
     record.reason = "created";

@@ -15,7 +15,8 @@ import threading
 
 BB, HEALCTL = sys.argv[1:3]
 ARRAY = {
-    "name": "db", "uuid": "u", "state": "online", "level": 1, "capacity_bytes": 1 << 30,
+    "name": "db", "uuid": "u", "state": "online", "raid": "1.3", "level": "1",
+    "capacity_bytes": 1 << 30,
     "members_in_sync": 2, "members_wanted": 3, "domains": 3, "query": "", "spread": True,
     "members": [{"drive": "drv-1", "state": "in-sync", "behind_bytes": 0, "place": "node-a/0"}],
     "resync": {"text": "resynced 1MiB of 2MiB dirty"},
@@ -85,7 +86,7 @@ def check_tables(path):
     expect(run(path, BB, "drive")[1].startswith("Id"), "list is the default verb")
     expect("(none)" in run(path, BB, "target", "list")[1], "an empty list")
     code, out, _ = run(path, HEALCTL, "list")
-    expect(re.search(r"db\s+online\s+1GiB\s+1\s+2/3\s+3\s+nbd", out), out)
+    expect(re.search(r"db\s+online\s+1GiB\s+1\.3\s+2/3\s+3\s+nbd", out), out)
     out = run(path, HEALCTL, "info", "db")[1]
     expect(out.startswith("== Array db\n") and "resynced 1MiB of 2MiB dirty" in out, out)
     expect("node-a/0" in out and "nbd://127.0.0.1:1/db" in out, out)
@@ -118,7 +119,7 @@ def check_create(path):
                          "--unique", "enclosure", "--bitmap-chunk", "4MiB", "--assume-clean")
     expect(code == 0 and out.startswith("== Created array db"), out, err)
     expect(asked[-1] == ("array.create", {
-        "name": "db", "level": 1, "members": 3, "query": "unique enclosure", "spread": False,
+        "name": "db", "raid": "1.3", "query": "unique enclosure", "spread": False,
         "region_bytes": 4 << 20, "assume_clean": True}), asked[-1])
 
 
@@ -144,6 +145,8 @@ def check_failures(path):
     expect(code == 6 and "[unavailable]" in err and "is the daemon running" in err, err)
     for bad in (["list", "--colour"], ["create"], ["fail", "db"], ["dance"], ["list", "-o", "xml"],
                 ["create", "--name", "a", "--raid", "x"],
+                ["create", "--name", "a", "--raid", "1E.4"],
+                ["create", "--name", "a", "--raid", "10.4", "--chunk", "5000"],
                 ["create", "--name", "a", "--bitmap-chunk", "x"]):
         code, _, err = run(path, HEALCTL, *bad)
         expect(code == 2 and "[invalid_argument]" in err, bad, code, err)

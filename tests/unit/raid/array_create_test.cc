@@ -14,7 +14,7 @@ TEST(Array, RefusedRequestsSayWhyAndChangeNothing) {
   };
   const Case cases[] = {
       {"one member", [](World&, ArrayCreate& c) { c.members.pop_back(); }, Code::k_invalid_argument,
-       "RAID 1 takes 2 to 8 members, not 1"},
+       "RAID 1: 1 members, and 2 to 8 are allowed"},
       {"no name", [](World&, ArrayCreate& c) { c.name.clear(); }, Code::k_invalid_argument,
        "a name of 0 bytes is not 1 to 64 long"},
       {"twice",
@@ -32,6 +32,24 @@ TEST(Array, RefusedRequestsSayWhyAndChangeNothing) {
        Code::k_invalid_argument, "drive2 has blocks of 4096 bytes, but drive0 has blocks of 512"},
       {"region size", [](World&, ArrayCreate& c) { c.region_size_bytes = 5000; },
        Code::k_invalid_argument, "region size 5000 is not a power of two"},
+      {"region below chunk",
+       [](World& w, ArrayCreate& c) {
+         c.level = RaidLevel::k10;
+         c.chunk_bytes = 256 * KiB;
+         c.region_size_bytes = 64 * KiB;
+         for (int i = 0; i < 2; ++i) c.members.push_back(MemberDevice::borrow(w.add_drive()));
+       },
+       Code::k_invalid_argument, "region size 65536 is not a power of two from 262144"},
+      {"chunks of a mirror", [](World&, ArrayCreate& c) { c.chunk_bytes = 65536; },
+       Code::k_invalid_argument, "RAID 1 has no chunks"},
+      {"1E of two", [](World&, ArrayCreate& c) { c.level = RaidLevel::k1e; },
+       Code::k_invalid_argument, "RAID 1E: 2 members, and 3 to"},
+      {"parity",
+       [](World& w, ArrayCreate& c) {
+         c.level = RaidLevel::k5;
+         c.members.push_back(MemberDevice::borrow(w.add_drive()));
+       },
+       Code::k_not_supported, "RAID 5: this version serves levels 0, 1, 1E and 10"},
   };
   for (const Case& c : cases) {
     World world;

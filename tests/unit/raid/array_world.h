@@ -24,6 +24,7 @@ struct World {
   std::vector<std::unique_ptr<FakeDrive>> drives;
   std::unique_ptr<Array> array;
   ArrayOptions options;
+  Shape shape = *parse_shape("1.2", 0);  // of what is created
 
   explicit World(size_t count = 2) {
     for (size_t i = 0; i < count; ++i) add_drive();
@@ -31,6 +32,9 @@ struct World {
     options.commit_wait_ns = 1 * kNsPerSecond;
     options.commit_retry_ns = 5 * kNsPerMs;
     options.readmit_delay_ns = 5 * kNsPerMs;
+  }
+  World(const char* raid, uint64_t chunk_bytes) : World(parse_shape(raid, chunk_bytes)->members) {
+    shape = *parse_shape(raid, chunk_bytes);
   }
   ~World() { (void)stop(); }
   FakeDrive& add_drive(uint64_t size = kDriveBytes, uint32_t block = 512) {
@@ -45,6 +49,9 @@ struct World {
   ArrayCreate plan(bool clean = true) {
     ArrayCreate what;
     what.name = "db";
+    what.level = shape.level->id;
+    if (shape.chunk_bytes != 0) what.copies = shape.copies;
+    what.chunk_bytes = shape.chunk_bytes;
     what.assume_clean = clean;
     what.options = options;
     for (auto& drive : drives) what.members.push_back(MemberDevice::borrow(*drive));

@@ -6,6 +6,8 @@
 namespace bb::raid {
 namespace {
 
+const Shape kMirror = *parse_shape("1.2", 0);
+
 TEST(Geometry, RegionSizeKeepsTheBitmapSmall) {
   struct Case {
     uint64_t size, region, pages;
@@ -16,7 +18,8 @@ TEST(Geometry, RegionSizeKeepsTheBitmapSmall) {
                         {16 * GiB, 128 * KiB, 5},
                         {uint64_t{16} * 1024 * GiB, 128 * MiB, 5}};
   for (const Case& c : cases) {
-    Geometry geometry{.size_bytes = c.size, .region_size_bytes = auto_region_size_bytes(c.size)};
+    Geometry geometry{.shape = kMirror, .member_bytes = c.size};
+    geometry.region_size_bytes = auto_region_size_bytes(kMirror, c.size);
     EXPECT_EQ(geometry.region_size_bytes, c.region) << c.size;
     EXPECT_EQ(geometry.pages(), c.pages) << c.size;
   }
@@ -36,23 +39,59 @@ TEST(Geometry, PartsOfAMemberNeverOverlap) {
 
 TEST(Geometry, Plans) {
   std::vector<GeometryDevice> devices = {{"a", 64 * MiB, 512}, {"b", 65 * MiB, 512}};
-  auto plan = plan_geometry(devices, 0);
+  auto plan = plan_geometry(kMirror, devices, 0);
   ASSERT_TRUE(plan.ok()) << plan.status().to_string();
-  EXPECT_EQ(plan->size_bytes, 64 * MiB - 64 * KiB - MiB);  // copy B is in the last 64 KiB
+  EXPECT_EQ(plan->size_bytes(), 64 * MiB - 64 * KiB - MiB);  // copy B is in the last 64 KiB
   EXPECT_EQ(plan->range_of(65535, 2).count, 2u);
   EXPECT_EQ(plan->range_of(65536, 65536).first, 1u);
   EXPECT_EQ(plan->range_of(65536, 65536).count, 1u);
 
   devices[1].block_size_bytes = 4096;
-  EXPECT_EQ(plan_geometry(devices, 0).status().text(),
+  EXPECT_EQ(plan_geometry(kMirror, devices, 0).status().text(),
             "b has blocks of 4096 bytes, but a has blocks of 512: all members need the same");
   devices[1] = {"b", MiB, 512};
-  EXPECT_EQ(plan_geometry(devices, 0).code(), Code::k_no_space);
-  EXPECT_EQ(plan_geometry(devices, 0).status().text(),
+  EXPECT_EQ(plan_geometry(kMirror, devices, 0).code(), Code::k_no_space);
+  EXPECT_EQ(plan_geometry(kMirror, devices, 0).status().text(),
             "b has 1048576 bytes: too small for a member, which needs 2101248");
   devices = {{"a", uint64_t{1024} * GiB, 512}};
-  EXPECT_EQ(plan_geometry(devices, 64 * KiB).code(), Code::k_invalid_argument);
-  EXPECT_EQ(plan_geometry(devices, 100000).code(), Code::k_invalid_argument);
+  EXPECT_EQ(plan_geometry(kMirror, devices, 64 * KiB).code(), Code::k_invalid_argument);
+  EXPECT_EQ(plan_geometry(kMirror, devices, 100000).code(), Code::k_invalid_argument);
+}
+
+// The regions of a range hold all its copies, few others, and are found again from the regions.
+TEST(Geometry, RegionsAndRangesOfEveryShape) {
+  for (const char* text :
+       {"0.3", "1.3", "1E.3", "1E.5", "10.4", "10.5.3", "10.6.3", "5.4", "6.6"}) {
+    for (uint64_t chunk : {4 * KiB, 64 * KiB, 128 * KiB}) {
+      Geometry geometry{.shape = *parse_shape(text, chunk), .member_bytes = 2 * MiB};
+      geometry.region_size_bytes = 128 * KiB;
+      const Shape& shape = geometry.shape;
+      uint64_t size = geometry.size_bytes();
+      auto regions_of = [&](uint64_t offset) {
+        std::vector<uint64_t> regions;
+        for (uint32_t copy = 0; copy < shape.copies; ++copy) {
+          CopyPlace place = copy_place(shape, offset, copy);
+          ASSERT_LT(place.offset_bytes, geometry.member_bytes) << text;
+          uint64_t region = place.offset_bytes / geometry.region_size_bytes;
+          for (uint64_t length : {uint64_t{512}, uint64_t{8192}, uint64_t{400'000}}) {
+            length = std::min(length, size - offset);
+            RegionRange range = geometry.range_of(offset, length);
+            ASSERT_GE(region, range.first) << text << " " << offset;
+            ASSERT_LT(region, range.first + range.count) << text << " " << offset;
+            ASSERT_LE(range.first + range.count, geometry.regions());
+          }
+          ArrayRange range = geometry.array_range({region, 1});
+          ASSERT_GE(offset, range.offset_bytes) << text << " " << region;
+          ASSERT_LT(offset, range.offset_bytes + range.length_bytes) << text << " " << region;
+          ASSERT_LE(range.offset_bytes + range.length_bytes, size);
+          // Not more than the region's rows and a chunk that begins or ends in others.
+          uint64_t rows_bytes = shape.capacity_bytes(geometry.region_size_bytes);
+          ASSERT_LE(range.length_bytes, rows_bytes + 2 * shape.chunk_bytes);
+        }
+      };
+      for (uint64_t offset = 0; offset < size; offset += 512) regions_of(offset);
+    }
+  }
 }
 
 }  // namespace

@@ -7,7 +7,9 @@ namespace bb::raid {
 namespace {
 
 TEST(ResyncPlan, TakesNeighboursWithTheSameNeeds) {
-  Geometry geometry{.size_bytes = 100 * 64 * KiB, .region_size_bytes = 64 * KiB};
+  Geometry geometry{.shape = *parse_shape("1.2", 0),
+                    .member_bytes = 100 * 64 * KiB,
+                    .region_size_bytes = 64 * KiB};
   RegionSet unequal(100), copied(100), behind(100);
   unequal.set_range(10, 3);
   behind.set_range(12, 30);
@@ -19,11 +21,11 @@ TEST(ResyncPlan, TakesNeighboursWithTheSameNeeds) {
   EXPECT_EQ(extent.regions.first, 10u);
   EXPECT_EQ(extent.regions.count, 2u);
   EXPECT_TRUE(extent.equalise);
-  EXPECT_EQ(extent.behind_mask, 0u);
+  EXPECT_TRUE(extent.behind_mask.none());
   extent = next(12);
   EXPECT_EQ(extent.regions.count, 1u);
   EXPECT_TRUE(extent.equalise);
-  EXPECT_EQ(extent.behind_mask, 4u);
+  EXPECT_EQ(extent.behind_mask, MemberMask(4));
   extent = next(13);
   EXPECT_EQ(extent.regions.count, 16u);  // at most 1 MiB
   EXPECT_FALSE(extent.equalise);
@@ -46,19 +48,18 @@ TEST(ReadBalance, Choice) {
   struct Case {
     const char* name;
     std::vector<C> candidates;
-    uint64_t offset;
     uint32_t rotation, expected;
   };
   const Case cases[] = {
-      {"none usable", {C{}, C{}}, 0, 0, kNoCandidate},
-      {"the only one", {C{}, C{.usable = true, .in_flight = 9}}, 0, 0, 1},
-      {"least busy", {C{true, 3, 0}, C{true, 1, 0}, C{true, 2, 0}}, 0, 0, 1},
-      {"rotation", {C{true, 0, 7}, C{true, 0, 7}}, 0, 1, 1},
-      {"sequential", {C{true, 0, 0}, C{true, 0, 0}, C{true, 0, 4096}}, 4096, 0, 2},
-      {"busy beats sequential", {C{true, 0, 0}, C{true, 1, 4096}}, 4096, 0, 0},
+      {"none usable", {C{}, C{}}, 0, kNoCandidate},
+      {"the only one", {C{}, C{.usable = true, .in_flight = 9}}, 0, 1},
+      {"least busy", {C{true, false, 3}, C{true, false, 1}, C{true, false, 2}}, 0, 1},
+      {"rotation", {C{true, false, 0}, C{true, false, 0}}, 1, 1},
+      {"sequential", {C{true, false, 0}, C{true, false, 0}, C{true, true, 0}}, 0, 2},
+      {"busy beats sequential", {C{true, false, 0}, C{true, true, 1}}, 0, 0},
   };
   for (const Case& c : cases) {
-    EXPECT_EQ(choose_read_member(c.candidates, c.offset, c.rotation), c.expected) << c.name;
+    EXPECT_EQ(choose_read_member(c.candidates, c.rotation), c.expected) << c.name;
   }
 }
 

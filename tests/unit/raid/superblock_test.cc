@@ -16,7 +16,9 @@ Superblock sample() {
   block.member = *Uuid::parse("0c9d2a41-88b7-4e0a-b6f3-15d7e2c46a90");
   block.name = "db";
   block.slot = 1;
-  block.size_bytes = 1022 * MiB;
+  block.shape = *parse_shape("10.4", 64 * KiB);
+  block.member_bytes = 1022 * MiB;
+  block.size_bytes = 2044 * MiB;
   block.region_size_bytes = 64 * KiB;
   block.bitmap_length_bytes = 4096;
   block.created_wall_ns = 1'700'000'000'000'000'000;
@@ -67,11 +69,17 @@ TEST(Superblock, LimitsHoldBehindAValidChecksum) {
     const char* text;
   };
   const Case cases[] = {
-      {8, 2, 4, "version 2 (this program knows 1)"},
-      {56, 5, 4, "level 5 is not known"},
-      {64, 17, 4, "17 members (max 16)"},
+      {8, 3, 4, "version 3 (this program knows 2)"},
+      {56, 3, 4, "RAID level 3: there are 0, 1, 1E, 5, 6 and 10"},
+      {60, 4, 4, "slot 4, and RAID 10.4 has 4"},
+      {64, 97, 4, "97 members (max 96)"},
       {68, 1000, 4, "block size 1000"},
       {72, 0, 8, "array size 0"},
+      {204, 65, 4, "65 members, and 3 to 64 are allowed"},
+      {208, 0, 4, "0 copies in chunks of 65536 bytes"},
+      {216, 4097, 8, "chunk size: 4097 bytes"},
+      {224, 512, 8, "512 bytes on each member"},
+      {224, uint64_t{1} << 60, 8, "bytes on each member"},
       {80, uint64_t{1} << 62, 8, "data offset"},
       {88, 100, 8, "a bitmap of"},
       {96, 8192, 8, "a bitmap of 8192 bytes"},

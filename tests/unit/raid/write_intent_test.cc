@@ -10,8 +10,9 @@ namespace bb::raid {
 namespace {
 
 const Uuid kArray = *Uuid::parse("6b1f0e5c-3a52-4f7e-9d11-7c2f4a90b3d8");
-constexpr Geometry kTwoPages{.size_bytes = (kRegionsPerPage + 64) * 64 * KiB,
-                             .region_size_bytes = 64 * KiB};
+const Geometry kTwoPages{.shape = *parse_shape("1.2", 0),
+                         .member_bytes = (kRegionsPerPage + 64) * 64 * KiB,
+                         .region_size_bytes = 64 * KiB};
 
 TEST(WriteIntent, ABatchIsSharedAndLateBitsWaitForTheNext) {
   WriteIntent intent(kArray, kTwoPages);
@@ -83,7 +84,9 @@ TEST(WriteIntent, ABitThatIsBeingClearedIsNotReliedOn) {
 // the batch under way has reached it or not.
 TEST(WriteIntent, WhatIsReliedOnIsOnTheMember) {
   Prng prng(7);
-  Geometry geometry{.size_bytes = 40 * 64 * KiB, .region_size_bytes = 64 * KiB};
+  Geometry geometry{.shape = *parse_shape("1.2", 0),
+                    .member_bytes = 40 * 64 * KiB,
+                    .region_size_bytes = 64 * KiB};
   WriteIntent intent(kArray, geometry);
   RegionSet nothing(40), before(40), after(40);
   std::vector<RegionRange> writing;
