@@ -51,7 +51,8 @@ namespace bb {
   ROW(kPageUnsettled, "page-unsettled", "leave members with different map pages")                  \
   ROW(kParityOfOne, "parity-of-one", "change P only")                                              \
   ROW(kSettleLate, "settle-late", "acknowledge a stripe that a member lacks")                      \
-  ROW(kRebuildUnlocked, "rebuild-unlocked", "rebuild a stripe while it is written")
+  ROW(kRebuildUnlocked, "rebuild-unlocked", "rebuild a stripe while it is written")                \
+  ROW(kAckBeforePage, "ack-before-page", "acknowledge a stripe that only this process finds")
 
 enum class Mutant : uint8_t {
   kNone,

@@ -42,6 +42,9 @@ class StripeMap {
   void move(uint64_t stripe, uint32_t row);  // it lies in that taken row from now on
 
   // --- pages
+  bool page_wanted(uint64_t stripe) const {  // what its page says is not what is true
+    return moved_pages_.contains(static_cast<uint32_t>(stripe / kStripesPerPage));
+  }
   bool batch_wanted() const { return !moved_pages_.empty(); }
   bool in_batch() const { return in_batch_; }
   // Every page: when members do not agree about them.

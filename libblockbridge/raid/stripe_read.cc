@@ -45,7 +45,16 @@ io::Task<Status> StripeStore::read_around(uint32_t row, uint32_t block, uint64_t
   for (;;) {
     uint64_t all = shape.all_slots();
     uint64_t lost_slots = all & (~members_.readable_mask() | bad_mask);
-    uint64_t lost_blocks = blocks_of_slots(shape, row, lost_slots) | uint64_t{1} << block;
+    uint64_t lost_blocks = blocks_of_slots(shape, row, lost_slots);
+    if ((lost_blocks >> block & 1) == 0) {  // its member has come in meanwhile
+      uint32_t slot = block_slot(shape, row, block);
+      IoBatch batch;
+      batch.read(slot, members_.device(slot), place(row, within_bytes), into);
+      co_await batch;
+      bad_mask |= note_failures(batch);
+      if ((bad_mask >> slot & 1) == 0) co_return Status();
+      continue;
+    }
     if (std::popcount(lost_blocks) > static_cast<int>(shape.level->parity)) {
       co_return lost(map_.stripe_in(row), lost_slots);
     }

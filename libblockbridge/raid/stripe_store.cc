@@ -100,6 +100,17 @@ io::Task<Status> StripeStore::flush() {
 io::Task<Status> StripeStore::write_pages() {
   auto held = co_await pages_mutex_.scoped();
   if (!map_.batch_wanted()) co_return co_await journal_.flush();
+  co_return co_await write_pages_alone();
+}
+
+// Stripes that move together share a batch.
+io::Task<Status> StripeStore::write_page_of(uint64_t stripe) {
+  auto held = co_await pages_mutex_.scoped();
+  if (!map_.page_wanted(stripe)) co_return Status();
+  co_return co_await write_pages_alone();
+}
+
+io::Task<Status> StripeStore::write_pages_alone() {
   std::vector<uint32_t> pages = map_.batch_begin();
   Status status = co_await journal_.all_done();
   if (status.ok() && !BB_MUTANT(kPageUnflushed)) status = co_await journal_.flush();

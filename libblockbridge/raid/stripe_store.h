@@ -66,6 +66,8 @@ class StripeStore {
   uint64_t note_failures(IoBatch& batch);
   uint64_t note_lacking(IoBatch& batch);
   io::Task<Status> write_pages();
+  io::Task<Status> write_page_of(uint64_t stripe);
+  io::Task<Status> write_pages_alone();
 
   // stripe_read.cc
   io::Task<Status> read_piece(Piece piece, Bytes into);

@@ -149,8 +149,8 @@ void StripeWorld::crash() {
   note("crash");
   node_->dead = true;
   for (auto& cable : node_->cables) cable->cut();
-  bool power = !crash_prng_.chance(4);
-  if (power) {
+  power_lost_ = !crash_prng_.chance(3);
+  if (power_lost_) {
     for (auto& drive : drives_) {
       drive->power_off();
       drive->power_on();
@@ -329,7 +329,8 @@ io::Task<void> StripeWorld::whole_life(uint64_t crash_at, uint64_t ops) {
     fail("assembly within the redundancy failed: " + status.to_string());
   }
   if (crash_at != 0 && !crashed_) crash();
-  if (crashed_) model_->lose_unflushed();
+  // A host outlives the crash of a node: only drives that lose power may lose what was not flushed.
+  if (crashed_ && power_lost_) model_->lose_unflushed();
   co_await node->store->stop();
   crash_at_ = 0;
 }

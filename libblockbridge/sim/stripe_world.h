@@ -83,6 +83,7 @@ class StripeWorld {
   Node* node_ = nullptr;
   uint64_t crash_at_ = 0;  // 0: no crash
   bool crashed_ = false;
+  bool power_lost_ = false;  // with it
   uint64_t break_at_ = 0;  // 0: no drive breaks
   uint64_t mend_at_ = 0;   // 0: none works again before a crash
   uint32_t workers_ = 0;

@@ -23,3 +23,5 @@ sim=$1
 # A member lost power while its promotion was asked for and not yet decided; the checker held the
 # copy that was promoted later for one that had come back since.
 "$sim" array --seed 1007141
+# A block whose member had just come in was worked out from the others, of which one had just failed.
+"$sim" stripes --seed 27137
