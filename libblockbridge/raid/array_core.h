@@ -81,6 +81,7 @@ class ArrayCore {
   io::Task<Status> read_piece(io::IoRequest* piece, MemberMask first);
   io::Task<Status> read_any(io::IoRequest* piece, MemberMask* bad_mask, Member** served,
                             MemberMask first = {});
+  bool perhaps_another(uint64_t offset_bytes, const MemberMask& tried);
   Member* choose_holder(uint64_t offset_bytes, const MemberMask& tried, uint64_t* place_bytes);
 
   // equal_path.cc

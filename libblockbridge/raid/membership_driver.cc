@@ -297,9 +297,10 @@ io::Task<Status> ArrayCore::change(Edit edit, uint64_t deadline_ns) {
 
 // So many members failed us that the others do not hold everything. Those that are there and lost
 // nothing go on, as many as are needed; the others are then removed. One that lost unflushed writes
-// may not: the array stays in `recover`.
+// may not: the array stays in `recover`. While it is not known whether somebody was promoted, all
+// wait for that: who failed a write that the other has would be taken back, and the write lost.
 bool ArrayCore::resume_keepers() {
-  if (holds_all()) return false;
+  if (may_serve()) return false;
   uint64_t slots = 0;
   for (const auto& member : members_) slots |= member->readable() ? member->slot_bit() : 0;
   std::vector<Member*> keepers;

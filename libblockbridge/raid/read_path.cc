@@ -84,6 +84,16 @@ Member* ArrayCore::choose_holder(uint64_t offset_bytes, const MemberMask& tried,
   return who[choice].first;
 }
 
+// Somebody may have been promoted: once the authority has answered, it may be read.
+bool ArrayCore::perhaps_another(uint64_t offset_bytes, const MemberMask& tried) {
+  bool perhaps = false;
+  for_each_holder(offset_bytes, [&](const Member& member, uint64_t) {
+    perhaps = perhaps || (record_unknown_ && member.promoting && member.writable() &&
+                          !tried.test(member.index));
+  });
+  return perhaps;
+}
+
 // Tries in-sync members until one answers. `bad_mask`: who is there but could not read the range.
 io::Task<Status> ArrayCore::read_any(io::IoRequest* piece, MemberMask* bad_mask, Member** served,
                                      MemberMask first) {
@@ -100,8 +110,9 @@ io::Task<Status> ArrayCore::read_any(io::IoRequest* piece, MemberMask* bad_mask,
     }
     if (chosen == nullptr) {
       BB_CO_TRY(usable());
-      bool awaited = !holds_all() && may_serve();
-      if (!awaited || !co_await changed_.wait_until(deadline_ns)) co_return last;
+      if (!perhaps_another(piece->offset_bytes, tried) ||
+          !co_await changed_.wait_until(deadline_ns))
+        co_return last;
       continue;
     }
     Member& member = *chosen;

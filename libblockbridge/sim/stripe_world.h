@@ -84,8 +84,8 @@ class StripeWorld {
   uint64_t crash_at_ = 0;  // 0: no crash
   bool crashed_ = false;
   bool power_lost_ = false;  // with it
-  uint64_t break_at_ = 0;  // 0: no drive breaks
-  uint64_t mend_at_ = 0;   // 0: none works again before a crash
+  uint64_t break_at_ = 0;    // 0: no drive breaks
+  uint64_t mend_at_ = 0;     // 0: none works again before a crash
   uint32_t workers_ = 0;
   io::TaskGroup top_;
   bool done_ = false;

@@ -23,5 +23,8 @@ sim=$1
 # A member lost power while its promotion was asked for and not yet decided; the checker held the
 # copy that was promoted later for one that had come back since.
 "$sim" array --seed 1007141
-# A block whose member had just come in was worked out from the others, of which one had just failed.
+# A block whose member had just come in was worked out from others, of which one had just failed.
 "$sim" stripes --seed 27137
+# The only copy that could be read had an unreadable sector, and it was not yet known whether another
+# member had been promoted.
+"$sim" array --seed 2075955
