@@ -311,12 +311,13 @@ typedef struct bb_array bb_array;
 
 typedef struct bb_array_options {
   uint32_t struct_size;
-  uint32_t assume_clean; /* create: 1 = the members are known to be equal, no initial sync */
+  uint32_t assume_clean; /* create: 1 = the copies are known to be equal, no initial sync; 5 and
+                          * 6 are zeroed in any case */
   const char* name;      /* create: 1 to 64 bytes of letters, digits, - _ . */
   const char* store;     /* where the membership is recorded: "file:/path/to/cluster.db" */
   uint64_t region_bytes; /* create: bytes of each member that a bit of the write-intent bitmap
                           * covers, no less than a chunk; 0 = automatic */
-  const char* level;     /* create: "0", "1", "1E" or "10"; NULL = "1" */
+  const char* level;     /* create: "0", "1", "1E", "10", "5" or "6"; NULL = "1" */
   uint32_t copies;       /* create, level 10: of each block, 2 to 8; 0 = 2 */
   uint32_t reserved;     /* 0 */
   uint64_t chunk_bytes;  /* create, not level 1: consecutive bytes on one member, a power of two
@@ -324,12 +325,13 @@ typedef struct bb_array_options {
 } bb_array_options;
 #define BB_ARRAY_OPTIONS_INIT {sizeof(bb_array_options), 0, NULL, NULL, 0, NULL, 0, 0, 0}
 
-/* Makes a new array over devices: RAID 1 (2 to 8 of them), 10 (3 to 64), 1E (3 to 63, odd) or,
- * without redundancy, 0 (1 to 64); what they held is lost. The devices are borrowed until
- * bb_array_close(). Errors: BB_INVALID_ARGUMENT (too few, too small, unequal block size, the same
- * twice, a level, chunk or number of copies out of range), BB_NOT_SUPPORTED (levels 5 and 6, in
- * this version), BB_ALREADY_EXISTS (a device belongs to another array, or the name is taken),
- * BB_IO_ERROR, BB_UNAVAILABLE (store). After an error no array exists. Since 0.1. */
+/* Makes a new array over devices: RAID 1 (2 to 8 of them), 10 (3 to 64), 1E (3 to 63, odd), 5 (3 to
+ * 64), 6 (4 to 64) or, without redundancy, 0 (1 to 64); what they held is lost. With parity (5, 6)
+ * the devices are zeroed first, which takes as long as they need for that. The devices are borrowed
+ * until bb_array_close(). Errors: BB_INVALID_ARGUMENT (too few, too small, unequal block size, the
+ * same twice, a level, chunk or number of copies out of range), BB_ALREADY_EXISTS (a device belongs
+ * to another array, or the name is taken), BB_IO_ERROR, BB_UNAVAILABLE (store). After an error no
+ * array exists. Since 0.1. */
 BB_API int bb_array_create(bb_runtime* runtime, bb_device* const* members, size_t member_count,
                            const bb_array_options* options, bb_array** out);
 

@@ -242,8 +242,6 @@ Result<ArrayCreateRequest> Dataplane::parse_create(const Json& params) const {
   Result<raid::Shape> shape = raid::parse_shape(raid, chunk_bytes);
   if (!shape.ok()) return shape.status().with_context(fmt::format("array \"{}\"", request.name));
   request.shape = *shape;
-  // What needs no drive to be known is known before any is claimed.
-  BB_TRY(raid::check_served(request.shape).with_context(fmt::format("array \"{}\"", request.name)));
   BB_ASSIGN(std::string query, fields.text_or("query", "", kQueryTextMaxBytes));
   BB_ASSIGN(request.query, Query::parse(query));
   BB_ASSIGN(request.spread, fields.boolean_or("spread", true));

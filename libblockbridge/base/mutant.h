@@ -52,7 +52,8 @@ namespace bb {
   ROW(kParityOfOne, "parity-of-one", "change P only")                                              \
   ROW(kSettleLate, "settle-late", "acknowledge a stripe that a member lacks")                      \
   ROW(kRebuildUnlocked, "rebuild-unlocked", "rebuild a stripe while it is written")                \
-  ROW(kAckBeforePage, "ack-before-page", "acknowledge a stripe that only this process finds")
+  ROW(kAckBeforePage, "ack-before-page", "acknowledge a stripe that only this process finds")      \
+  ROW(kLeaveOut, "leave-out", "journal a write without a member whose loss is not committed")
 
 enum class Mutant : uint8_t {
   kNone,

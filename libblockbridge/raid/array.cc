@@ -38,7 +38,9 @@ ArrayCore::ArrayCore(io::Context context, ArrayOptions options, MembershipAuthor
       command_mutex_(loop_),
       host_io_(loop_),
       background_(loop_),
-      commands_(loop_) {}
+      commands_(loop_) {
+  if (geometry_.shape.level->parity > 0) stripes_ = std::make_unique<StripePath>(*this);
+}
 
 ArrayCore::~ArrayCore() {
   for (auto& member : members_) {
@@ -63,10 +65,10 @@ io::Task<void> ArrayCore::serve(io::IoRequest* request) {
   } else {
     switch (request->op) {
       case io::IoOp::kRead:
-        status = co_await read(request);
+        status = stripes_ ? co_await stripes_->read(request) : co_await read(request);
         break;
       case io::IoOp::kWrite:
-        status = co_await write(request);
+        status = stripes_ ? co_await write_stripes(request) : co_await write(request);
         break;
       case io::IoOp::kFlush:
         status = co_await flush();
@@ -94,6 +96,10 @@ std::string ArrayCore::state_text(std::string* detail) const {
     return "fenced";
   }
   if (draining_) return "stopping";
+  if (holds_all() && stripes_ && !stripes_->serves()) {
+    *detail = fmt::format("its journal is gone through: {}", stripes_->stuck().to_string());
+    return "recover";
+  }
   if (!holds_all()) {
     for (const auto& member : members_) {
       if (!member->required()) continue;
@@ -179,6 +185,7 @@ io::Task<Status> ArrayCore::close() {
   membership_work_.set();
   resync_work_.set();
   readmit_work_.set();
+  if (stripes_) stripes_->wake();
   co_await background_.join();
   co_await commands_.close();
   Status status;
@@ -192,6 +199,7 @@ io::Task<Status> ArrayCore::close() {
       intent_.batch_end(ok_mask.any());
     }
   }
+  if (stripes_) co_await stripes_->close();
   closed_ = true;
   for (auto& member : members_) {
     if (member->watcher.watching) member->device->unwatch(member->watcher);

@@ -51,10 +51,11 @@ struct ArrayCreate {
   Uuid uuid;  // nil: a random one
   std::vector<MemberDevice> members;
   RaidLevel level = RaidLevel::k1;
-  uint32_t copies = 0;        // of each block, of level 10; 0: 2
-  uint64_t chunk_bytes = 0;   // not of level 1; 0: 64 KiB
-  bool assume_clean = false;  // the members hold the same bytes already, or nobody will care
-  bool force = false;         // take members that carry a valid superblock of another array
+  uint32_t copies = 0;       // of each block, of level 10; 0: 2
+  uint64_t chunk_bytes = 0;  // not of level 1; 0: 64 KiB
+  // Copies hold the same bytes already, or nobody will care. Levels 5 and 6 are zeroed in any case.
+  bool assume_clean = false;
+  bool force = false;  // take members that carry a valid superblock of another array
   uint64_t region_size_bytes =
       0;  // one bit of the bitmap; 0: chosen so that the bitmap stays small
   ArrayOptions options;
@@ -103,14 +104,11 @@ struct ArrayInfo {
   std::vector<std::string> left_out;  // devices refused at assembly, each with its reason
 };
 
-// NOT_SUPPORTED: a level whose data path is not there yet.
-Status check_served(const Shape& shape);
-
 class ArrayCore;
 
-// RAID 1 over N devices that never lies (docs/decisions/003-raid1.md). A device itself: read,
-// write, flush, write zeroes; discard becomes write zeroes, so that members stay equal. The memory
-// of a write must not change before it is done, or the members would differ.
+// RAID over devices that never lies (docs/decisions/003-raid1.md, 014-levels.md). A device itself:
+// read, write, flush, write zeroes; discard becomes write zeroes, so that members stay equal. The
+// memory of a write must not change before it is done, or the members would differ.
 class Array final : public io::Device {
  public:
   // INVALID_ARGUMENT (too few or too many members, names, block sizes), NO_SPACE (too small),

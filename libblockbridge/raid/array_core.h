@@ -16,6 +16,7 @@
 #include "raid/fan_out.h"
 #include "raid/pieces.h"
 #include "raid/resync_plan.h"
+#include "raid/stripe_path.h"
 #include "raid/superblock_io.h"
 #include "raid/write_intent.h"
 
@@ -56,6 +57,7 @@ class ArrayCore {
   Member* find_member(const Uuid& uuid) const;
   void attach(Member& member, MemberDevice device);
   void start_background();
+  io::Task<Status> open_stripes();
 
   // array.cc
   io::Task<void> serve(io::IoRequest* request);
@@ -65,11 +67,13 @@ class ArrayCore {
 
   // write_path.cc
   io::Task<Status> write(const io::IoRequest* request);
+  io::Task<Status> write_stripes(const io::IoRequest* request);
   io::Task<Status> write_locked(const io::IoRequest* request, RegionRange regions);
   io::Task<Status> write_members(const io::IoRequest* request);
   uint64_t add_copies(FanOut& fan, MemberRuns& runs, const io::IoRequest& request);  // their slots
   io::Task<Status> write_zeroes(io::IoRequest* request);
   io::Task<Status> flush();
+  io::Task<Result<uint64_t>> flush_stripes();
   // Flushes every active member; its number once all of them did and nobody is missing, else 0.
   io::Task<Result<uint64_t>> flush_members();
   void after_failed_write(RegionRange regions);
@@ -160,12 +164,16 @@ class ArrayCore {
   io::Task<Status> promote(Member* member);
   io::Task<Status> write_member_superblock(Member* member, uint64_t version);
   io::Task<void> readmit_loop();
+  io::Task<Status> take_in(Member* member, bool everything);
+  Superblock superblock_of(const MemberRecord& member) const;
   void activate(Member& member, RegionSet behind);
 
   // resync.cc
   bool resync_wanted() const;
   io::Task<void> resync_loop();
   io::Task<void> resync_worker(io::AlignedBuffer* buffer, uint64_t* budget, bool* failed);
+  io::Task<Status> rebuild_extent(RegionRange regions);
+  io::Task<void> keep_to_rate(uint64_t bytes);
   io::Task<Status> copy_extent(ResyncExtent extent, io::AlignedBuffer* buffer);
   bool wants_copy(const ResyncExtent& extent, uint64_t offset_bytes);
   io::Task<Status> copy_piece(ResyncExtent extent, uint64_t offset_bytes, uint64_t length_bytes,
@@ -184,6 +192,7 @@ class ArrayCore {
   void changed() {
     changed_.set();
     changed_.reset();
+    if (stripes_) stripes_->wake();
   }
   static std::string name_of(const Member& member);
 
@@ -201,9 +210,10 @@ class ArrayCore {
   std::vector<std::unique_ptr<Member>> members_;
   std::vector<std::vector<Member*>> holders_;  // by slot: listed and not removed
   RangeLock ranges_;
-  RegionSet unequal_;   // in-sync members may differ (rule 6)
-  RegionSet copied_;    // of these, copied but not yet flushed
-  RegionSet flushing_;  // … and the flush is under way
+  std::unique_ptr<StripePath> stripes_;  // of levels with parity
+  RegionSet unequal_;                    // in-sync members may differ (rule 6)
+  RegionSet copied_;                     // of these, copied but not yet flushed
+  RegionSet flushing_;                   // … and the flush is under way
   uint32_t transfer_max_bytes_ = 1u << 20;
   uint64_t created_wall_ns_ = 0;
 

@@ -63,7 +63,8 @@ std::optional<std::string> refusal(const MembershipRecord& record, const Found& 
       block.region_size_bytes != record.region_size_bytes ||
       block.data_offset_bytes != record.data_offset_bytes ||
       found.device.device->info().block_size_bytes != record.block_size_bytes ||
-      data_room_bytes(found.device.device->info().size_bytes) < record.member_bytes) {
+      data_room_bytes(found.device.device->info().size_bytes) <
+          member_extent_bytes(record.shape(), record.member_bytes)) {
     return fmt::format("rejected: its layout ({} bytes at {}) is not the record's ({} at {})",
                        block.member_bytes, block.data_offset_bytes, record.member_bytes,
                        record.data_offset_bytes);
@@ -130,6 +131,8 @@ Status place_devices(ArrayCore* core, Survey* survey) {
     Member* member = core->find_member(found.superblock.member);
     core->attach(*member, std::move(found.device));
     member->superblock_generation = found.superblock.generation;
+    member->journal_life = found.superblock.journal_life;
+    member->journal_number = found.superblock.journal_number;
     core->created_wall_ns_ = found.superblock.created_wall_ns;
     MemberState state = member->state;
     if (BB_MUTANT(kTrustSuperblock)) {
@@ -204,7 +207,9 @@ io::Task<Status> load_bitmaps(ArrayCore* core) {
     co_await add_bitmap(member->device, core->record_.array, pages, &dirty);
   }
   core->intent_.mark(dirty);
-  if (core->geometry_.shape.shared_within(in_sync)) core->unequal_ = dirty;
+  bool may_differ = core->geometry_.shape.shared_within(in_sync);
+  // With parity the journal makes stripes whole again.
+  if (may_differ && !core->stripes_) core->unequal_ = dirty;
   for (const auto& member : core->members_) {
     if (member->active && member->state == MemberState::kRecovering) member->behind = dirty;
   }
@@ -214,6 +219,21 @@ io::Task<Status> load_bitmaps(ArrayCore* core) {
 }
 
 }  // namespace
+
+// With parity: what the journal has is done again, before anything is served.
+io::Task<Status> ArrayCore::open_stripes() {
+  if (!stripes_) co_return Status();
+  Uuid life;
+  uint64_t number = 0;
+  for (const auto& member : members_) {
+    if (!member->readable() || member->journal_number < number) continue;
+    life = member->journal_life;
+    number = member->journal_number;
+  }
+  Status status = co_await stripes_->open(life, number);
+  if (status.ok()) background_.spawn(stripes_->reopen_loop());
+  co_return status;
+}
 
 io::Task<Result<std::unique_ptr<Array>>> Array::assemble(io::Context context, ArrayAssemble what,
                                                          MembershipAuthority* authority) {
@@ -259,7 +279,10 @@ io::Task<Result<std::unique_ptr<Array>>> Array::assemble(io::Context context, Ar
   core->options_ = what.options;
   auto array = std::unique_ptr<Array>(new Array(std::move(core)));
   array->core_->start_background();
-  co_return array;
+  Status opened = co_await array->core_->open_stripes();
+  if (opened.ok()) co_return array;
+  (void)co_await array->close();
+  co_return opened.with_context(fmt::format("assemble array {}: recover", uuid.to_string()));
 }
 
 }  // namespace bb::raid

@@ -49,7 +49,6 @@ Status check_request(const ArrayCreate& what) {
 Result<Geometry> plan(const ArrayCreate& what) {
   BB_ASSIGN(Shape shape, make_shape(what.level, static_cast<uint32_t>(what.members.size()),
                                     what.copies, what.chunk_bytes));
-  BB_TRY(check_served(shape));
   if (what.chunk_bytes != 0 && shape.chunk_bytes == 0) {
     return error(Code::k_invalid_argument,
                  "RAID {} has no chunks: every member holds everything (chunk size {})",
@@ -97,12 +96,27 @@ MembershipRecord make_record(const ArrayCreate& what, const Geometry& geometry, 
   return record;
 }
 
+// Parity of zeroes is zeroes: then all stripes are right from the start.
+io::Task<Status> zero_data(io::Device* device, Geometry geometry) {
+  constexpr uint64_t kPieceBytes = 64 * MiB;
+  uint64_t at = geometry.data_offset_bytes;
+  uint64_t end = at + member_extent_bytes(geometry.shape, geometry.member_bytes);
+  while (at < end) {
+    uint64_t length = std::min(end - at, kPieceBytes);
+    BB_CO_TRY(co_await device->write_zeroes(at, length));
+    at += length;
+  }
+  co_return co_await device->flush();
+}
+
 // `written` counts the members that may carry a superblock of ours by now.
 io::Task<Status> write_members(const ArrayCreate* what, const MembershipRecord* record,
                                Geometry geometry, uint64_t created_wall_ns, size_t* written) {
+  bool parity = geometry.shape.level->parity > 0;
   for (const MemberDevice& member : what->members) {
-    Status status =
-        co_await write_blank_bitmap(member.device, record->array, geometry, !what->assume_clean);
+    bool unequal = !what->assume_clean && !parity;
+    Status status = co_await write_blank_bitmap(member.device, record->array, geometry, unequal);
+    if (status.ok() && parity) status = co_await zero_data(member.device, geometry);
     if (!status.ok()) co_return status.with_context(label_of(member));
   }
   for (size_t i = 0; i < what->members.size(); ++i) {
@@ -140,12 +154,6 @@ io::Task<Status> create_record(MembershipAuthority* authority, const MembershipR
 }
 
 }  // namespace
-
-Status check_served(const Shape& shape) {
-  if (shape.level->parity == 0) return {};
-  return error(Code::k_not_supported, "RAID {}: this version serves levels 0, 1, 1E and 10",
-               shape.level->name);
-}
 
 io::Task<void> close_members(std::vector<MemberDevice> devices) {
   for (MemberDevice& member : devices) {
@@ -208,7 +216,7 @@ io::Task<Result<std::unique_ptr<Array>>> Array::create(io::Context context, Arra
     core->activate(member, RegionSet(geometry.regions()));
   }
   core->adopt(record);
-  if (!what.assume_clean && core->redundant_) {
+  if (!what.assume_clean && core->redundant_ && !core->stripes_) {
     core->intent_.mark_all();
     core->unequal_.set_all();
     core->intent_.request_all();
@@ -216,6 +224,12 @@ io::Task<Result<std::unique_ptr<Array>>> Array::create(io::Context context, Arra
   }
   auto array = std::unique_ptr<Array>(new Array(std::move(core)));
   array->core_->start_background();
+  // The array exists: if its stripes cannot be opened now, that goes on in the background.
+  Status opened = co_await array->core_->open_stripes();
+  if (!opened.ok()) {
+    log_warn("array \"{}\": {}", record.name, opened.to_string());
+    array->core_->background_.spawn(array->core_->stripes_->reopen_loop());
+  }
   co_return array;
 }
 

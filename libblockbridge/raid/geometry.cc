@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "raid/stripe_layout.h"
+
 namespace bb::raid {
 
 uint64_t superblock_b_offset_bytes(uint64_t device_size_bytes) {
@@ -47,6 +49,10 @@ uint64_t auto_region_size_bytes(const Shape& shape, uint64_t member_bytes) {
   return size;
 }
 
+uint64_t member_extent_bytes(const Shape& shape, uint64_t member_bytes) {
+  return shape.level->parity > 0 ? stripes_extent_bytes(shape, member_bytes) : member_bytes;
+}
+
 Status check_region_size(const Shape& shape, uint64_t region_size_bytes) {
   uint64_t least = std::max(kRegionMinBytes, shape.chunk_bytes);
   if (is_power_of_two(region_size_bytes) && region_size_bytes >= least &&
@@ -77,15 +83,23 @@ Result<Geometry> plan_geometry(const Shape& shape, std::span<const GeometryDevic
     room = std::min(room, here);
   }
   Geometry geometry{.shape = shape};
-  geometry.member_bytes = round_down(room, std::max(kRegionMinBytes, shape.chunk_bytes));
+  uint64_t unit = std::max(kRegionMinBytes, shape.chunk_bytes);
+  geometry.member_bytes =
+      shape.level->parity > 0 ? stripes_fit_bytes(shape, room, unit) : round_down(room, unit);
   geometry.region_size_bytes = region_size_bytes != 0
                                    ? region_size_bytes
                                    : auto_region_size_bytes(shape, geometry.member_bytes);
-  BB_TRY(check_region_size(shape, geometry.region_size_bytes));
   if (geometry.size_bytes() == 0) {
     return error(Code::k_no_space, "chunks of {} bytes do not fit members of {} bytes",
                  shape.chunk_bytes, room);
   }
+  if (shape.level->parity > 0 && geometry.member_bytes / shape.chunk_bytes > kStripesMax) {
+    return error(Code::k_invalid_argument,
+                 "chunks of {} bytes make more than {} stripes of members of {} bytes: take larger "
+                 "ones",
+                 shape.chunk_bytes, kStripesMax, room);
+  }
+  BB_TRY(check_region_size(shape, geometry.region_size_bytes));
   if (geometry.pages() > kBitmapPagesMax) {
     return error(Code::k_invalid_argument,
                  "region size {} needs a bitmap of {} pages (max {}): use {} or more",

@@ -66,6 +66,8 @@ struct GeometryDevice {
 Result<Geometry> plan_geometry(const Shape& shape, std::span<const GeometryDevice> devices,
                                uint64_t region_size_bytes);
 uint64_t auto_region_size_bytes(const Shape& shape, uint64_t member_bytes);
+// What the data and, of levels with parity, map and journal take of each member.
+uint64_t member_extent_bytes(const Shape& shape, uint64_t member_bytes);
 Status check_region_size(const Shape& shape, uint64_t region_size_bytes);
 
 }  // namespace bb::raid

@@ -33,6 +33,8 @@ struct Member {
   uint64_t incarnation = 0;
   RegionSet behind;  // recovering: what it lacks
   uint64_t superblock_generation = 0;
+  Uuid journal_life;  // as found at assembly, of levels with parity
+  uint64_t journal_number = 0;
   uint32_t in_flight = 0;
   uint64_t last_end_bytes = 0;  // of reads, in its data
   uint64_t written_epoch = 0;   // flush epoch when its last write ended

@@ -75,6 +75,38 @@ void ArrayCore::activate(Member& member, RegionSet behind) {
   resync_work_.set();
 }
 
+// What a member's superblock says.
+Superblock ArrayCore::superblock_of(const MemberRecord& member) const {
+  Superblock block = superblock_from_record(record_, member, created_wall_ns_);
+  if (stripes_) {
+    block.journal_life = stripes_->life();
+    block.journal_number = stripes_->number();
+  }
+  return block;
+}
+
+// A recovering member begins to get writes.
+io::Task<Status> ArrayCore::take_in(Member* member, bool everything) {
+  Status status;
+  auto begin = [this, member, everything, &status] {
+    if (!member->listed || member->state != MemberState::kRecovering || member->active) {
+      status = fail(Code::k_bad_state, "{} was changed meanwhile", name_of(*member));
+      return;
+    }
+    RegionSet behind = intent_.dirty();
+    if (everything) behind.set_all();
+    activate(*member, std::move(behind));
+  };
+  if (!stripes_) {
+    begin();
+    co_return status;
+  }
+  // What its ring has from before does not count: its superblock names the life of now.
+  BB_CO_TRY(co_await write_member_superblock(member, record_.version));
+  Status admitted = co_await stripes_->admit(member->slot, begin);
+  co_return status.ok() ? admitted : status;
+}
+
 io::Task<Status> ArrayCore::fail_member(Uuid uuid, std::string reason) {
   Entered entered(commands_);
   if (!entered.inside) co_return closed_error();
@@ -138,9 +170,10 @@ io::Task<Status> ArrayCore::take_device(Member* member, MemberDevice device) {
 Status ArrayCore::check_fits(const io::Device& device, const std::string& label) const {
   const io::DeviceInfo& info = device.info();
   uint64_t room = data_room_bytes(info.size_bytes);
-  if (room >= record_.member_bytes && info.block_size_bytes == record_.block_size_bytes) return {};
+  uint64_t needed_bytes = member_extent_bytes(geometry_.shape, record_.member_bytes);
+  if (room >= needed_bytes && info.block_size_bytes == record_.block_size_bytes) return {};
   return fail(Code::k_no_space, "{} has room for {} bytes in blocks of {}, not {} in {}", label,
-              room, info.block_size_bytes, record_.member_bytes, record_.block_size_bytes);
+              room, info.block_size_bytes, needed_bytes, record_.block_size_bytes);
 }
 
 // The device is there and is the member; `own` gets what its bitmap knows.
@@ -199,7 +232,7 @@ io::Task<Status> ArrayCore::readmit_member(Uuid uuid, MemberDevice device) {
     co_return fail(Code::k_bad_state, "{} was changed meanwhile", name_of(*member));
   }
   intent_.mark(own);
-  activate(*member, intent_.dirty());
+  BB_CO_TRY(co_await take_in(member, false));
   co_return co_await persist_all();
 }
 
@@ -272,8 +305,7 @@ io::Task<Status> ArrayCore::replace_member(Uuid old, MemberDevice fresh, bool fo
     status = co_await write_blank_bitmap(device, record_.array, geometry_, true);
   }
   if (status.ok()) {
-    status =
-        co_await write_superblock(device, superblock_from_record(record_, entry, created_wall_ns_));
+    status = co_await write_superblock(device, superblock_of(entry));
   }
   // Everything is to be copied: every bit is durable before the record speaks of the new member,
   // and the hold keeps it so until the commit has happened or cannot.
@@ -294,10 +326,8 @@ io::Task<Status> ArrayCore::replace_member(Uuid old, MemberDevice fresh, bool fo
   }
   attach(*member, std::move(fresh));
   member->superblock_generation = 1;
-  RegionSet everything(geometry_.regions());
-  everything.set_all();
   intent_.mark_all();
-  activate(*member, std::move(everything));
+  BB_CO_TRY(co_await take_in(member, true));
   co_return co_await persist_all();
 }
 
@@ -305,7 +335,7 @@ io::Task<Status> ArrayCore::write_member_superblock(Member* member, uint64_t ver
   io::Mutex::Held held = co_await superblock_mutex_.scoped();
   MemberRecord committed;
   if (const MemberRecord* found = record_.find(member->uuid)) committed = *found;
-  Superblock block = superblock_from_record(record_, committed, created_wall_ns_);
+  Superblock block = superblock_of(committed);
   block.version = version;
   block.generation = ++member->superblock_generation;
   co_return co_await write_superblock(member->device, std::move(block));
@@ -315,7 +345,8 @@ io::Task<Status> ArrayCore::write_member_superblock(Member* member, uint64_t ver
 io::Task<Status> ArrayCore::promote(Member* member) {
   uint64_t covered = intent_.epoch();  // flushes that began later reach the member themselves
   if (!BB_MUTANT(kSkipRecoveryFlush)) {
-    Status flushed = co_await member->device->flush();
+    Status flushed = stripes_ ? co_await stripes_->flush() : co_await member->device->flush();
+    if (stripes_ && !flushed.ok()) co_return flushed;
     if (!flushed.ok()) {
       suspect(*member, flushed.to_string());
       co_return flushed;

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "base/units.h"
+#include "raid/stripe_layout.h"
 
 namespace bb::raid {
 namespace {
@@ -83,6 +84,10 @@ Status validate_sizes(const MembershipRecord& record) {
       record.member_bytes > UINT64_MAX - record.data_offset_bytes) {
     return unlawful(record, "{} bytes on each member at data offset {}", record.member_bytes,
                     record.data_offset_bytes);
+  }
+  if (shape->level->parity > 0 && record.member_bytes / record.chunk_bytes > kStripesMax) {
+    return unlawful(record, "{} stripes (max {})", record.member_bytes / record.chunk_bytes,
+                    kStripesMax);
   }
   uint64_t size = shape->capacity_bytes(record.member_bytes);
   if (record.size_bytes != size || size == 0) {

@@ -47,6 +47,7 @@ void ArrayCore::count_resync_total() {
 
 bool ArrayCore::resync_wanted() const {
   if (!holds_all() || !fenced_.empty() || closing_) return false;
+  if (stripes_ && !stripes_->serves()) return false;
   if (!unequal_.empty()) return true;
   return std::ranges::any_of(members_, [](const auto& m) {
     return m->listed && m->writable() && m->state == MemberState::kRecovering;
@@ -148,6 +149,7 @@ io::Task<void> ArrayCore::resync_worker(io::AlignedBuffer* buffer, uint64_t* bud
 }
 
 io::Task<Status> ArrayCore::copy_extent(ResyncExtent extent, io::AlignedBuffer* buffer) {
+  if (stripes_) co_return co_await rebuild_extent(extent.regions);
   ArrayRange range = geometry_.array_range(extent.regions);
   uint64_t end = range.offset_bytes + range.length_bytes;
   for (uint64_t at = range.offset_bytes; at < end;) {
@@ -156,15 +158,33 @@ io::Task<Status> ArrayCore::copy_extent(ResyncExtent extent, io::AlignedBuffer* 
         first_piece(geometry_.shape, at, std::min(end - at, buffer->size())).length_bytes;
     if (wants_copy(extent, at)) {
       BB_CO_TRY(co_await copy_piece(extent, at, length, buffer));
-      bool busy = host_in_flight_ > 0 || loop_.now_ns() - host_last_ns_ < kBusyNs;
-      uint64_t rate =
-          busy ? options_.resync_busy_bytes_per_second : options_.resync_bytes_per_second;
-      uint64_t go_on_ns = throttle_.take(loop_.now_ns(), length, rate);
-      if (go_on_ns > loop_.now_ns()) (void)co_await stop_.wait_until(go_on_ns);
+      co_await keep_to_rate(length);
     }
     at += length;
   }
   co_return Status();
+}
+
+// Each stripe's blocks of those who lack them, from the others.
+io::Task<Status> ArrayCore::rebuild_extent(RegionRange regions) {
+  uint64_t chunk = geometry_.shape.chunk_bytes;
+  uint64_t first = regions.first * geometry_.region_size_bytes / chunk;
+  uint64_t end = std::min(geometry_.member_bytes / chunk,
+                          (regions.first + regions.count) * geometry_.region_size_bytes / chunk);
+  for (uint64_t stripe = first; stripe < end; ++stripe) {
+    if (stop_background_) co_return error(Code::k_cancelled, "the array is being closed");
+    if (!BB_MUTANT(kRecoverWithoutCopy)) BB_CO_TRY(co_await stripes_->rebuild(stripe));
+    resynced_bytes_ += chunk;
+    co_await keep_to_rate(chunk);
+  }
+  co_return Status();
+}
+
+io::Task<void> ArrayCore::keep_to_rate(uint64_t bytes) {
+  bool busy = host_in_flight_ > 0 || loop_.now_ns() - host_last_ns_ < kBusyNs;
+  uint64_t rate = busy ? options_.resync_busy_bytes_per_second : options_.resync_bytes_per_second;
+  uint64_t go_on_ns = throttle_.take(loop_.now_ns(), bytes, rate);
+  if (go_on_ns > loop_.now_ns()) (void)co_await stop_.wait_until(go_on_ns);
 }
 
 // Does anybody who holds this byte need it?

@@ -45,6 +45,8 @@ class StripeStore {
   // Once, before destruction, when nothing else is in flight.
   io::Task<void> stop();
 
+  // Why no write is taken any more: one could be neither done nor undone. recover() does.
+  const Status& stuck() const { return journal_.stuck(); }
   const StripeMap& map() const { return map_; }
 
  private:

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "base/crc32c.h"
+#include "raid/stripe_layout.h"
 
 namespace bb::raid {
 namespace {
@@ -37,6 +38,8 @@ enum At : size_t {
   kAtCopies = 208,
   kAtChunk = 216,
   kAtMemberBytes = 224,
+  kAtJournalLife = 232,
+  kAtJournalNumber = 248,
   kAtMembers = 256,
 };
 constexpr size_t kMemberEntryBytes = 32;
@@ -59,6 +62,10 @@ Status check_sizes(const Superblock& block) {
   uint64_t unit = std::max<uint64_t>(block.block_size_bytes, block.shape.chunk_bytes);
   if (block.member_bytes == 0 || block.member_bytes > kSizeMax || block.member_bytes % unit != 0) {
     return corrupt("{} bytes on each member", block.member_bytes);
+  }
+  if (block.shape.level->parity > 0 && block.member_bytes / block.shape.chunk_bytes > kStripesMax) {
+    return corrupt("{} stripes (max {})", block.member_bytes / block.shape.chunk_bytes,
+                   kStripesMax);
   }
   if (block.size_bytes == 0 || block.size_bytes != block.geometry().size_bytes()) {
     return corrupt("array size {}, and its members make {}", block.size_bytes,
@@ -124,6 +131,8 @@ void encode_superblock(const Superblock& block, Bytes into) {
   store_le<uint32_t>(at + kAtCopies, block.shape.copies);
   store_le<uint64_t>(at + kAtChunk, block.shape.chunk_bytes);
   store_le<uint64_t>(at + kAtMemberBytes, block.member_bytes);
+  std::memcpy(at + kAtJournalLife, block.journal_life.bytes.data(), 16);
+  store_le<uint64_t>(at + kAtJournalNumber, block.journal_number);
   std::byte* entry = at + kAtMembers;
   for (const Superblock::Seen& member : block.members) {
     std::memcpy(entry, member.uuid.bytes.data(), 16);
@@ -164,6 +173,8 @@ Result<Superblock> decode_superblock(ConstBytes from) {
   block.epoch = load_le<uint64_t>(at + kAtEpoch);
   block.member_bytes = load_le<uint64_t>(at + kAtMemberBytes);
   BB_ASSIGN(block.shape, decode_shape(at));
+  block.journal_life = Uuid::from(from.subspan(kAtJournalLife, 16));
+  block.journal_number = load_le<uint64_t>(at + kAtJournalNumber);
   if (block.slot >= block.shape.members) {
     return corrupt("slot {}, and RAID {} has {}", block.slot, shape_text(block.shape),
                    block.shape.members);

@@ -30,6 +30,8 @@ struct Superblock {
   uint64_t created_wall_ns = 0;
   uint64_t version = 0;  // of the membership record as this member last heard of it
   uint64_t epoch = 0;
+  Uuid journal_life;            // of levels with parity: whose entries count (journal.md)
+  uint64_t journal_number = 0;  // rises with each life
   struct Seen {
     Uuid uuid;
     MemberState state = MemberState::kInSync;

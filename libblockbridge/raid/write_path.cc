@@ -6,6 +6,12 @@
 
 namespace bb::raid {
 
+namespace {
+
+constexpr uint64_t kZeroesAtOnceBytes = 1 * MiB;  // with parity they are written as they are
+
+}  // namespace
+
 io::Task<Status> ArrayCore::write(const io::IoRequest* request) {
   RangeHold hold(*this, request->offset_bytes, request->length_bytes, LockMode::kExclusive);
   co_await hold;
@@ -29,10 +35,25 @@ io::Task<Status> ArrayCore::write_locked(const io::IoRequest* request, RegionRan
   co_return status;
 }
 
+// The same with parity: the journal makes it whole or undone, so nothing is unequal after a crash;
+// the bits are for members that are away.
+io::Task<Status> ArrayCore::write_stripes(const io::IoRequest* request) {
+  RegionRange regions = geometry_.range_of(request->offset_bytes, request->length_bytes);
+  intent_.begin(regions);
+  Status status;
+  if (!intent_.durable(regions)) status = co_await persist(regions);
+  if (status.ok()) {
+    status = co_await stripes_->write(request);
+    if (!status.ok()) after_failed_write(regions);
+  }
+  intent_.end(regions);
+  co_return status;
+}
+
 // The host was told that the write failed, so it may have happened on some members only. Reads of
 // it make the members equal first, as after an unclean stop.
 void ArrayCore::after_failed_write(RegionRange regions) {
-  unequal_.set_range(regions.first, regions.count);
+  if (!stripes_) unequal_.set_range(regions.first, regions.count);
   copied_.clear_range(regions.first, regions.count);
   flushing_.clear_range(regions.first, regions.count);
   for (auto& member : members_) {
@@ -95,6 +116,7 @@ io::Task<Status> ArrayCore::write_members(const io::IoRequest* request) {
 io::Task<Status> ArrayCore::write_zeroes(io::IoRequest* request) {
   constexpr uint64_t kPieceBytes = 64 * MiB;
   uint64_t piece = std::max<uint64_t>(kPieceBytes, geometry_.region_size_bytes);
+  if (stripes_) piece = kZeroesAtOnceBytes;
   bool discard = request->op == io::IoOp::kDiscard;
   uint64_t end = request->offset_bytes + request->length_bytes;
   for (uint64_t at = request->offset_bytes; at < end;) {
@@ -106,7 +128,7 @@ io::Task<Status> ArrayCore::write_zeroes(io::IoRequest* request) {
     zeroes.fua = request->fua;
     // Discarded bytes may read as anything, but they must read as the same thing on every member.
     zeroes.may_discard = discard || request->may_discard;
-    BB_CO_TRY(co_await write(&zeroes));
+    BB_CO_TRY(stripes_ ? co_await write_stripes(&zeroes) : co_await write(&zeroes));
     at += length;
   }
   co_return Status();
@@ -117,7 +139,21 @@ io::Task<Status> ArrayCore::flush() {
   co_return flushed.status();
 }
 
+io::Task<Result<uint64_t>> ArrayCore::flush_stripes() {
+  uint64_t number = intent_.flush_begin();
+  uint64_t asked = stripes_->writable_mask();
+  BB_CO_TRY(co_await stripes_->flush());
+  for (auto& member : members_) {
+    if (!member->writable() || (asked & member->slot_bit()) == 0) continue;
+    member->flushed_epoch = std::max(member->flushed_epoch, number);
+  }
+  if (!may_clean()) co_return uint64_t{0};
+  intent_.flush_end(number);
+  co_return number;
+}
+
 io::Task<Result<uint64_t>> ArrayCore::flush_members() {
+  if (stripes_) co_return co_await flush_stripes();
   uint64_t number = intent_.flush_begin();
   FanOut fan(*this);
   // Recovering members too: what is flushed now must still be there when they are in-sync.

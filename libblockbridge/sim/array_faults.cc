@@ -398,6 +398,8 @@ io::Task<void> ArrayWorld::one_action() {
     note("pause");
     life_->node.pause();
     co_await world_.sleep_for(duration(1 * kMs, 1000 * kMs));
+    // It hears only now of what the drives answered meanwhile.
+    for (Slot& slot : slots_) slot.quiet_from_ns = world_.now_ns() + 100 * kMs;
     if (life_ != nullptr) life_->node.resume();
     if (life_ != nullptr) life_->node.jump_wall(static_cast<int64_t>(prng_.below(1u << 30)));
   }

@@ -11,12 +11,13 @@ constexpr uint64_t kMs = 1'000'000;
 constexpr uint64_t kStepsMax = 3'000'000;
 constexpr uint64_t kTimeMaxNs = 3'600'000 * kMs;
 
-// Half of them mirrors, the others striped.
+// As many mirrors as striped copies as arrays with parity.
 raid::Shape random_shape(Prng& prng) {
-  constexpr const char* kMirrors[] = {"1.2", "1.2", "1.3", "1.4"};
-  constexpr const char* kStriped[] = {"10.4", "1E.3", "10.5", "10.4.3", "1E.5", "10.6.3"};
-  bool mirror = prng.chance(2);
-  const char* text = mirror ? kMirrors[prng.below(4)] : kStriped[prng.below(6)];
+  constexpr const char* kTexts[][6] = {{"1.2", "1.2", "1.2", "1.3", "1.3", "1.4"},
+                                       {"10.4", "1E.3", "10.5", "10.4.3", "1E.5", "10.6.3"},
+                                       {"5.3", "5.3", "5.4", "6.4", "6.4", "6.5"}};
+  uint64_t kind = prng.below(std::size(kTexts));
+  const char* text = kTexts[kind][prng.below(6)];
   uint64_t chunk = uint64_t{4096} << prng.below(5);
   return *raid::parse_shape(text, chunk);
 }

@@ -86,6 +86,7 @@ class ArrayWorld {
   const SectorStore* in_sync_medium(uint32_t slot, std::string* label) const;
   void verify_copies();
   io::Task<void> close_and_reopen();
+  io::Task<void> reopen_without_some();
 
   // array_host.cc: the host's work and the backplane's healing
   io::Task<void> host_worker(Life* life, Prng prng);

@@ -41,7 +41,7 @@ void StripeWorld::Node::failed(uint32_t slot, const Status& why) {
 // Committing takes a moment, in which the node may die.
 io::Task<Status> StripeWorld::Node::settle(uint64_t lacking_mask) {
   if ((lacking_mask & members) == 0 && !dead) co_return Status();
-  co_await node.sleep_for(100'000);
+  co_await node.sleep_for(world.prng_.chance(4) ? world.prng_.below(5'000'000) : 100'000);
   uint64_t lost = lacking_mask & members;
   uint64_t all = (uint64_t{1} << world.layout_.shape.members) - 1;
   if (dead) co_return error(Code::k_unavailable, "the node is dead");

@@ -197,7 +197,7 @@ CLI::App* add_create(CLI::App& app, Arguments* arguments) {
   command->add_option("--name", arguments->name, "its name, unique, for good")->required();
   command
       ->add_option("--raid", arguments->raid,
-                   "LEVEL.MEMBERS[.COPIES], such as 1.2, 0.4, 10.4, 1E.3")
+                   "LEVEL.MEMBERS[.COPIES], such as 1.2, 5.4, 6.8, 10.4, 1E.3, 0.2")
       ->capture_default_str();
   auto clause = [command](const char* name, std::vector<std::string>* values, const char* text) {
     command->add_option(name, *values, text)->allow_extra_args(false);
@@ -211,7 +211,7 @@ CLI::App* add_create(CLI::App& app, Arguments* arguments) {
   command->add_flag("--explain", arguments->explain,
                     "create nothing; list the drives with the reasons of those refused");
   command->add_flag("--assume-clean", arguments->assume_clean,
-                    "the drives hold equal data already: no first sync");
+                    "copies are equal already: no first sync (5 and 6 are zeroed in any case)");
   command->add_option("--chunk", arguments->chunk,
                       "consecutive bytes on one drive, such as 64KiB; not of level 1");
   command->add_option("--bitmap-chunk", arguments->bitmap_chunk,

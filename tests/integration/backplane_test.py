@@ -99,12 +99,17 @@ def test_fio_while_nodes_die(folder):
             machine.stop()
 
 
-def test_fio_on_stripes_while_a_node_of_each_pair_dies(folder):
-    """RAID 10 of four disk nodes: two that hold nothing in common may be away at once."""
+def test_fio_on_stripes_while_two_nodes_die(folder):
+    """RAID 10 and 6 of four disk nodes: two may be away at once; of pairs, one each."""
+    for raid, level, copies in (("10.4", "10", 2), ("6.4", "6", 1)):
+        fio_while_two_nodes_die(f"{folder}/{level}", raid, (level, copies))
+
+
+def fio_while_two_nodes_die(folder, raid, expected):
+    os.mkdir(folder)
     with machines(folder, ["n1", "n2", "n3", "n4"]) as (nodes, (plane,)):
-        created = plane.call("array.create", name="db", raid="10.4", chunk_bytes=16384,
-                             assume_clean=True)  # fmt: skip
-        assert (created["raid"], created["level"], created["copies"]) == ("10.4", "10", 2), created
+        created = plane.call("array.create", name="db", raid=raid, chunk_bytes=16384)
+        assert (created["raid"], created["level"], created["copies"]) == (raid, *expected), created
         members = sorted(created["members"], key=lambda member: member["member_slot"])
         at = {node.name: node for node in nodes}
         with contextlib.ExitStack() as stack:
@@ -195,7 +200,7 @@ def test_impossible_query_changes_nothing(folder):
             ({"query": "select model=X"}, "no_space", "4 select model=X"),
             ({"query": "select modle=X"}, "invalid_argument", 'did you mean "model"?'),
             ({"raid": "1.1"}, "invalid_argument", "1 members, and 2 to 8 are allowed"),
-            ({"raid": "6.4"}, "not_supported", "RAID 6: this version serves"),
+            ({"raid": "7.4"}, "invalid_argument", "LEVEL.MEMBERS[.COPIES] is wanted"),
             ({"membres": 2}, "invalid_argument", "membres"),
         ]:
             expect_error(code, text, plane.call, "array.create", name="db", **params)
@@ -248,7 +253,7 @@ TESTS = [
     test_fail_and_readmit,
     test_race_for_drives,
     test_fio_while_nodes_die,
-    test_fio_on_stripes_while_a_node_of_each_pair_dies,
+    test_fio_on_stripes_while_two_nodes_die,
 ]
 
 

@@ -25,6 +25,13 @@ sim=$1
 "$sim" array --seed 1007141
 # A block whose member had just come in was worked out from others, of which one had just failed.
 "$sim" stripes --seed 27137
-# The only copy that could be read had an unreadable sector, and it was not yet known whether another
-# member had been promoted.
+# The only copy that could be read had an unreadable sector, and it was not yet known whether
+# another member had been promoted.
 "$sim" array --seed 2075955
+# A dataplane that had stood still heard of a drive's error long after it; the budget had taken that
+# drive for whole meanwhile, and the other was failed by hand.
+"$sim" array --seed 4010400
+# Writes were journaled without a member that had failed, before that was committed: it counted again
+# after the crash, and the entries were done again without it.
+"$sim" array --seed 2109
+"$sim" stripes --seed 4646

@@ -253,9 +253,11 @@ class Array(_DoesIo, _Closes):
     def create(cls, members, name, store, assume_clean=False, level="1", copies=0, chunk_bytes=0):
         """Makes a new array of devices; what they held is lost.
 
-        `level`: "0" (1 to 64 members, no redundancy), "1" (2 to 8), "1E" (odd numbers) or "10" (3
-        to 64). `copies` of each block, of level 10 (2 to 8, default 2); `chunk_bytes`: consecutive
-        bytes on one member, not of level 1, a power of two from 4096 to 16777216 (default 65536).
+        `level`: "0" (1 to 64 members, no redundancy), "1" (2 to 8), "1E" (odd numbers), "10" (3 to
+        64), "5" (3 to 64) or "6" (4 to 64). `assume_clean`: copies are equal, no initial sync; of
+        5 and 6 the members are zeroed in any case. `copies` of each block, of level 10 (2 to 8,
+        default 2); `chunk_bytes`: consecutive bytes on one member, not of level 1, a power of two
+        from 4096 to 16777216 (default 65536).
         """
         shape = (level, copies, chunk_bytes)
         return cls(members, cls._open(members, name, store, assume_clean, True, shape))
