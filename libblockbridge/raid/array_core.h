@@ -146,6 +146,8 @@ class ArrayCore {
   bool settled(const MemberMask& ok_mask, uint64_t slots, Member** lacking,
                uint64_t flush = 0) const;
   io::Task<Status> settle(MemberMask ok_mask, uint64_t slots, uint64_t flush = 0);
+  std::vector<Member*> keepers();
+  bool may_resume();
   bool resume_keepers();
   bool commit_wanted() const;
   io::Task<void> membership_loop();

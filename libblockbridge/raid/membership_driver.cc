@@ -299,11 +299,11 @@ io::Task<Status> ArrayCore::change(Edit edit, uint64_t deadline_ns) {
 // nothing go on, as many as are needed; the others are then removed. One that lost unflushed writes
 // may not: the array stays in `recover`. While it is not known whether somebody was promoted, all
 // wait for that: who failed a write that the other has would be taken back, and the write lost.
-bool ArrayCore::resume_keepers() {
-  if (may_serve()) return false;
+std::vector<Member*> ArrayCore::keepers() {
+  if (may_serve()) return {};
   uint64_t slots = 0;
   for (const auto& member : members_) slots |= member->readable() ? member->slot_bit() : 0;
-  std::vector<Member*> keepers;
+  std::vector<Member*> found;
   for (auto& member : members_) {
     if (geometry_.shape.survives(~slots)) break;
     if (!member->suspect || !member->active || !member->listed) continue;
@@ -315,15 +315,24 @@ bool ArrayCore::resume_keepers() {
           "member to take them from";
       continue;
     }
-    keepers.push_back(member.get());
+    found.push_back(member.get());
     slots |= member->slot_bit();
   }
-  if (!geometry_.shape.survives(~slots)) return false;
-  for (Member* member : keepers) {
+  if (!geometry_.shape.survives(~slots)) found.clear();
+  return found;
+}
+
+// Enough members are there, or would be once some are taken back.
+bool ArrayCore::may_resume() { return may_serve() || !keepers().empty(); }
+
+bool ArrayCore::resume_keepers() {
+  std::vector<Member*> back = keepers();
+  for (Member* member : back) {
     member->incarnation = member->device->incarnation();
     member->suspect = false;
     log_warn("array \"{}\": {} is back -> goes on with it", record_.name, name_of(*member));
   }
+  if (back.empty()) return false;
   changed();
   bitmap_work_.set();
   return true;
@@ -341,7 +350,11 @@ bool ArrayCore::commit_wanted() const {
 io::Task<void> ArrayCore::membership_loop() {
   while (!stop_background_) {
     membership_work_.reset();
-    resume_keepers();
+    if (stripes_) {
+      stripes_->wake();  // it takes them back where no I/O sees it
+    } else {
+      resume_keepers();
+    }
     if (!fenced_.empty() || closing_ || !commit_wanted()) {
       co_await membership_work_.wait();
       continue;

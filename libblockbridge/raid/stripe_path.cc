@@ -119,17 +119,22 @@ io::Task<void> StripePath::close() {
   store_.reset();
 }
 
+// Members that failed us and are needed are taken back here only: what they did not write in place
+// is done again before anybody reads it.
 io::Task<void> StripePath::reopen_loop() {
   while (!core_.stop_background_) {
     work_.reset();
-    bool wanted = !serves() && core_.holds_all() && !core_.record_unknown_ && core_.usable().ok();
+    bool wanted = (!serves() || !core_.may_serve()) && !core_.record_unknown_ &&
+                  core_.usable().ok() && core_.may_resume();
     if (!wanted) {
       co_await work_.wait();
       continue;
     }
     Gate gate(*this, LockMode::kExclusive);
     co_await gate;
-    if (serves() || core_.stop_background_) continue;
+    bool resumed = core_.resume_keepers();
+    if (core_.stop_background_ || (!resumed && serves())) continue;
+    if (!core_.holds_all()) continue;
     Status status = co_await open_held(life_, number_);
     log_warn("array \"{}\": its journal is gone through again: {}", core_.record_.name,
              status.to_string());

@@ -87,6 +87,18 @@ uint64_t ArrayWorld::latest_version() const {
   return std::max(authority_.record().version, authority_.proposed());
 }
 
+uint64_t ArrayWorld::sound_slots() const {
+  uint64_t mask = 0;
+  for (size_t i = 0; i < slots_.size(); ++i) {
+    const raid::MemberRecord* member = member_of(i);
+    bool in_sync = member != nullptr && member->state == raid::MemberState::kInSync;
+    if (!in_sync || !slots_[i].drive->powered()) continue;
+    if (slots_[i].drive->medium().unreadable_sectors() > 0) continue;
+    mask |= uint64_t{1} << member->slot;
+  }
+  return mask;
+}
+
 void ArrayWorld::strike(size_t index, bool needs_rejoin) {
   Slot& slot = slots_[index];
   slot.tainted = true;
@@ -353,14 +365,19 @@ io::Task<void> ArrayWorld::lose_power_at_promotion() {
 std::vector<size_t> ArrayWorld::answering_slots() {
   std::vector<size_t> slots;
   uint64_t left = whole_slots(slots_.size());
+  // After a loss of power at the site nobody is seen to be whole yet: then those that can be read.
+  if (!shape_.survives(~left)) left = sound_slots();
   bool budget = shape_.survives(~left);
   size_t begin = prng_.below(slots_.size());
   for (size_t step = 0; step < slots_.size(); ++step) {
     size_t i = (begin + step) % slots_.size();
     bool there = settling_ || !prng_.chance(4);
     if (!slots_[i].drive->powered()) continue;
-    if (!there && budget && whole(i)) {
-      uint64_t without = left & ~(uint64_t{1} << member_of(i)->slot);
+    const raid::MemberRecord* member = member_of(i);
+    uint64_t bit = member == nullptr ? 0 : uint64_t{1} << member->slot;
+    bool counts = member != nullptr && member->state == raid::MemberState::kInSync;
+    if (!there && budget && counts && (left & bit) != 0) {
+      uint64_t without = left & ~bit;
       there = !shape_.survives(~without);
       if (!there) left = without;
     }

@@ -109,6 +109,7 @@ class ArrayWorld {
   bool whole(size_t slot) const;
   bool all_whole() const;
   uint64_t whole_slots(size_t without) const;
+  uint64_t sound_slots() const;
   bool may_fault(size_t slot) const;
   uint64_t latest_version() const;
   void strike(size_t slot, bool needs_rejoin);

@@ -28,10 +28,15 @@ sim=$1
 # The only copy that could be read had an unreadable sector, and it was not yet known whether
 # another member had been promoted.
 "$sim" array --seed 2075955
-# A dataplane that had stood still heard of a drive's error long after it; the budget had taken that
+# A dataplane that had stood still heard of an error long after it; the budget had taken that
 # drive for whole meanwhile, and the other was failed by hand.
 "$sim" array --seed 4010400
-# Writes were journaled without a member that had failed, before that was committed: it counted again
-# after the crash, and the entries were done again without it.
+# Writes were journaled without a member that had failed, before that was committed: it counted
+# again after the crash, and the entries were done again without it.
 "$sim" array --seed 2109
 "$sim" stripes --seed 4646
+# Above the budget a member that had not written in place was taken back and read before its journal
+# had been gone through.
+"$sim" array --seed 3649 --above-budget
+# The world let members be absent while others had unreadable sectors: more than the level bears.
+"$sim" array --seed 6053889
