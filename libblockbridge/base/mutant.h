@@ -50,7 +50,7 @@ namespace bb {
   ROW(kPageForgets, "page-forgets", "let a map page not say which entries have ended")             \
   ROW(kPageUnsettled, "page-unsettled", "leave members with different map pages")                  \
   ROW(kParityOfOne, "parity-of-one", "change P only")                                              \
-  ROW(kSettleLate, "settle-late", "acknowledge a stripe that a member lacks")                      \
+  ROW(kSettleLate, "settle-late", "go in place though a member lacks the entry")                   \
   ROW(kRebuildUnlocked, "rebuild-unlocked", "rebuild a stripe while it is written")                \
   ROW(kAckBeforePage, "ack-before-page", "acknowledge a stripe that only this process finds")      \
   ROW(kLeaveOut, "leave-out", "journal a write without a member whose loss is not committed")

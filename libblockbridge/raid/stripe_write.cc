@@ -101,7 +101,7 @@ io::Task<Status> StripeStore::write_whole(uint64_t stripe, ConstBytes from) {
   }
   co_await batch;
   uint64_t lacking = note_lacking(batch);
-  Status status = co_await members_.settle(BB_MUTANT(kSettleLate) ? 0 : lacking);
+  Status status = co_await members_.settle(lacking);
   if (!status.ok()) {
     map_.give_back(*row);
     rows_freed_.set();
@@ -185,7 +185,7 @@ io::Task<Status> StripeStore::write_part(Piece piece, ConstBytes from) {
     status = error(Code::k_unavailable, "stripe {}: no member took the write", piece.stripe);
   } else {
     // Who lacks the entry must not count any more before anything is in place.
-    status = co_await members_.settle(lacking);
+    if (!BB_MUTANT(kSettleLate)) status = co_await members_.settle(lacking);
     if (status.ok()) status = co_await put_in_place(&work, lacking);
   }
   if (status.ok()) {
@@ -215,7 +215,6 @@ io::Task<Status> StripeStore::put_in_place(Work* work, uint64_t lacking_mask) {
   }
   co_await batch;
   missed |= note_failures(batch);
-  if (BB_MUTANT(kSettleLate)) co_return Status();
   co_return co_await members_.settle(missed);
 }
 
