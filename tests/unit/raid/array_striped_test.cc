@@ -94,6 +94,7 @@ TEST(StripedArray, AnUnreadableSectorIsServedFromTheOtherCopyAndRewritten) {
     }
     EXPECT_TRUE(mended) << length;
   }
+  world.drives[bad.slot]->fault = nullptr;  // the world outlives what it refers to
   EXPECT_EQ(world.state(bad.slot), MemberState::kInSync);
   EXPECT_GT(world.array->describe().members[bad.slot].repaired_ranges, 0u);
   EXPECT_EQ(world.array->describe().state, "online");
