@@ -90,6 +90,9 @@ class ArrayCore {
 
   // equal_path.cc
   io::Task<Status> read_unequal(io::IoRequest* request);
+  using Wanted = std::function<bool(const Member&)>;
+  io::Task<Status> copy_from_one(io::IoRequest* piece, Wanted wanted, Member** source,
+                                 MemberMask* ok_mask);
   io::Task<Status> equalise(io::IoRequest* piece, bool* again);
   io::Task<void> repair(io::IoRequest* piece, MemberMask members_mask);
   void note_repair(const io::IoRequest& piece, FanOut::Leg& leg, bool may_suspect);
@@ -97,8 +100,8 @@ class ArrayCore {
 
   // members_answer.cc
   // Legs that write a piece's memory to those who hold it and are `wanted`; their slots.
-  template <typename Wanted>
-  uint64_t write_holders(FanOut& fan, const io::IoRequest& piece, Wanted wanted) {
+  template <typename IsWanted>
+  uint64_t write_holders(FanOut& fan, const io::IoRequest& piece, IsWanted wanted) {
     uint64_t slots = 0;
     for_each_holder(piece.offset_bytes, [&](Member& member, uint64_t place_bytes) {
       if (!wanted(member)) return;
@@ -180,7 +183,6 @@ class ArrayCore {
   bool wants_copy(const ResyncExtent& extent, uint64_t offset_bytes);
   io::Task<Status> copy_piece(ResyncExtent extent, uint64_t offset_bytes, uint64_t length_bytes,
                               io::AlignedBuffer* buffer);
-  io::Task<Status> copy_held(const ResyncExtent* extent, io::IoRequest* piece);
   io::Task<void> end_round();
   void count_resync_total();
   uint64_t resync_pending_regions() const;

@@ -65,23 +65,34 @@ io::Task<Status> ArrayCore::read_unequal(io::IoRequest* request) {
   co_return status;
 }
 
-// `again`: the source was lost on the way, another may do.
-io::Task<Status> ArrayCore::equalise(io::IoRequest* piece, bool* again) {
-  *again = false;
+// From a member that may be read (null: none could be) onto the others that are wanted. `ok_mask`:
+// who has it then.
+io::Task<Status> ArrayCore::copy_from_one(io::IoRequest* piece, Wanted wanted, Member** source,
+                                          MemberMask* ok_mask) {
   MemberMask bad_mask;
-  Member* source = nullptr;
-  BB_CO_TRY(co_await read_any(piece, &bad_mask, &source));
+  BB_CO_TRY(co_await read_any(piece, &bad_mask, source));
   FanOut fan(*this);
-  uint64_t slots = source->slot_bit() | write_holders(fan, *piece, [&](const Member& member) {
-                     return member.writable() && &member != source;
-                   });
+  uint64_t slots = (*source)->slot_bit();
+  slots |= write_holders(fan, *piece, [&](const Member& member) {
+    return member.writable() && &member != *source && wanted(member);
+  });
   co_await fan;
-  MemberMask ok_mask;
-  ok_mask.set(source->index);
-  Status status = judge(fan, slots, &ok_mask);
+  ok_mask->set((*source)->index);
+  Status status = judge(fan, slots, ok_mask);
   for (uint32_t i = 0; i < fan.count(); ++i) {
     if (fan.leg(i).status.ok()) resynced_bytes_ += piece->length_bytes;
   }
+  co_return status;
+}
+
+// `again`: the source was lost on the way, another may do.
+io::Task<Status> ArrayCore::equalise(io::IoRequest* piece, bool* again) {
+  *again = false;
+  Member* source = nullptr;
+  MemberMask ok_mask;
+  auto all = [](const Member&) { return true; };
+  Status status = co_await copy_from_one(piece, all, &source, &ok_mask);
+  if (source == nullptr) co_return status;
   if (!source->required()) {
     *again = true;
     co_return fail(Code::k_unavailable, "the source of a copy was lost");

@@ -214,29 +214,17 @@ io::Task<Status> ArrayCore::copy_piece(ResyncExtent extent, uint64_t offset_byte
   RegionRange regions = geometry_.range_of(offset_bytes, length_bytes);
   intent_.begin(regions);
   Status status = co_await persist(regions);
-  if (status.ok()) status = co_await copy_held(&extent, &piece);
+  if (status.ok()) {
+    Member* source = nullptr;
+    MemberMask ok_mask;
+    auto lacks = [&extent](const Member& member) {
+      return extent.equalise || extent.behind_mask.test(member.index);
+    };
+    status = co_await copy_from_one(&piece, lacks, &source, &ok_mask);
+    if (status.ok()) status = usable();
+  }
   intent_.end(regions);
   co_return status;
-}
-
-io::Task<Status> ArrayCore::copy_held(const ResyncExtent* extent, io::IoRequest* piece) {
-  MemberMask bad_mask;
-  Member* source = nullptr;
-  BB_CO_TRY(co_await read_any(piece, &bad_mask, &source));
-  FanOut fan(*this);
-  uint64_t slots = source->slot_bit() | write_holders(fan, *piece, [&](const Member& member) {
-                     bool target = extent->equalise || extent->behind_mask.test(member.index);
-                     return target && member.writable() && &member != source;
-                   });
-  co_await fan;
-  MemberMask ok_mask;
-  ok_mask.set(source->index);
-  Status status = judge(fan, slots, &ok_mask);
-  for (uint32_t i = 0; i < fan.count(); ++i) {
-    if (fan.leg(i).status.ok()) resynced_bytes_ += piece->length_bytes;
-  }
-  BB_CO_TRY(status);
-  co_return usable();
 }
 
 io::Task<Status> ArrayCore::wait_in_sync(uint64_t deadline_ns) {
