@@ -225,6 +225,8 @@ Array::Array(std::unique_ptr<ArrayCore> core) : core_(std::move(core)) {
     info_.volatile_cache |= device.volatile_cache;
     info_.discard |= device.discard;
   }
+  // Parity has to be kept true: nothing is freed, and zeroes are written as they are.
+  if (core_->stripes_) info_.discard = false;
   core_->transfer_max_bytes_ = info_.transfer_max_bytes;
   measure(core_->loop_);
 }

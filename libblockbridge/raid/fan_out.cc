@@ -1,12 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "raid/fan_out.h"
 
+#include <algorithm>
+
 #include "raid/array_core.h"
 
 namespace bb::raid {
 
+FanOut::~FanOut() {
+  for (uint32_t i = 0; i < std::min(count_, kFew); ++i) few()[i].~Leg();
+}
+
 void FanOut::add(Member& member, const Io& io) {
-  if (count_ >= kFew) more_.push_back(std::make_unique<Leg>());
+  if (count_ < kFew) {
+    new (few() + count_) Leg;
+  } else {
+    more_.push_back(std::make_unique<Leg>());
+  }
   Leg& next = leg(count_++);
   next.fan = this;
   next.member = &member;

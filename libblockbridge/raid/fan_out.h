@@ -30,12 +30,13 @@ class FanOut {
   };
   explicit FanOut(ArrayCore& core) : core_(core) {}
   FanOut(const FanOut&) = delete;
+  ~FanOut();
 
   void add(Member& member, const Io& io);
   // The same as `like`, at another place.
   void add_like(Member& member, const io::IoRequest& like, uint64_t offset_bytes);
   uint32_t count() const { return count_; }
-  Leg& leg(uint32_t i) { return i < kFew ? few_[i] : *more_[i - kFew]; }
+  Leg& leg(uint32_t i) { return i < kFew ? few()[i] : *more_[i - kFew]; }
 
   bool await_ready() const { return count_ == 0; }
   bool await_suspend(std::coroutine_handle<> caller);
@@ -44,8 +45,10 @@ class FanOut {
  private:
   static void on_done(io::IoRequest* request, Status status);
   static constexpr uint32_t kFew = 8;
+  Leg* few() { return reinterpret_cast<Leg*>(memory_); }
+
   ArrayCore& core_;
-  Leg few_[kFew];
+  alignas(Leg) std::byte memory_[kFew * sizeof(Leg)];  // of those that are used
   std::vector<std::unique_ptr<Leg>> more_;
   uint32_t count_ = 0;
   uint32_t pending_ = 0;

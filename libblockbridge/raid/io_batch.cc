@@ -13,7 +13,8 @@ IoBatch::~IoBatch() {
 }
 
 IoBatch::Leg& IoBatch::add(uint32_t slot, io::Device* device, io::IoOp op, uint64_t offset_bytes) {
-  Leg* leg = count_ < kFew ? new (few() + count_) Leg : &more_.emplace_back();
+  if (count_ >= kFew) more_.push_back(std::make_unique<Leg>());
+  Leg* leg = count_ < kFew ? new (few() + count_) Leg : more_.back().get();
   ++count_;
   leg->batch = this;
   leg->device = device;

@@ -3,9 +3,9 @@
 
 #include <array>
 #include <coroutine>
-#include <deque>
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "io/device.h"
 
@@ -37,8 +37,8 @@ class IoBatch {
   void flush(uint32_t slot, io::Device* device);
 
   size_t size() const { return count_; }
-  const Leg& leg(size_t i) const { return i < kFew ? few()[i] : more_[i - kFew]; }
-  Leg& leg(size_t i) { return i < kFew ? few()[i] : more_[i - kFew]; }
+  const Leg& leg(size_t i) const { return i < kFew ? few()[i] : *more_[i - kFew]; }
+  Leg& leg(size_t i) { return i < kFew ? few()[i] : *more_[i - kFew]; }
 
   bool await_ready() const { return count_ == 0; }
   bool await_suspend(std::coroutine_handle<> caller);
@@ -54,7 +54,7 @@ class IoBatch {
   static void on_done(io::IoRequest* request, Status status);
 
   alignas(Leg) std::byte memory_[kFew * sizeof(Leg)];
-  std::deque<Leg> more_;  // they do not move
+  std::vector<std::unique_ptr<Leg>> more_;  // they do not move
   size_t count_ = 0;
   size_t pending_ = 0;
   std::coroutine_handle<> waiter_;

@@ -68,12 +68,13 @@ io::Task<Status> ArrayCore::read_piece(io::IoRequest* piece, MemberMask first) {
 // Null: nobody is left who may be read.
 Member* ArrayCore::choose_holder(uint64_t offset_bytes, const MemberMask& tried,
                                  uint64_t* place_bytes) {
-  std::array<ReadCandidate, kMembersEver> candidates;
-  std::array<std::pair<Member*, uint64_t>, kMembersEver> who;
+  constexpr uint32_t kHoldersMax = 8;  // the most copies of any level
+  std::array<ReadCandidate, kHoldersMax> candidates;
+  std::array<std::pair<Member*, uint64_t>, kHoldersMax> who;
   uint32_t count = 0;
   for_each_holder(offset_bytes, [&](Member& member, uint64_t place) {
     bool may_read = member.readable() || (BB_MUTANT(kReadStaleMember) && member.writable());
-    if (!may_read || tried.test(member.index)) return;
+    if (!may_read || tried.test(member.index) || count == kHoldersMax) return;
     who[count] = {&member, place};
     candidates[count++] = {
         .usable = true, .goes_on = member.last_end_bytes == place, .in_flight = member.in_flight};

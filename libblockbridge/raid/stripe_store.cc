@@ -42,22 +42,49 @@ std::vector<StripeStore::Piece> StripeStore::pieces_of(uint64_t offset_bytes,
   return pieces;
 }
 
-io::Task<Status> StripeStore::read(uint64_t offset_bytes, Bytes into) {
-  for (const Piece& piece : pieces_of(offset_bytes, into.size())) {
-    Hold hold(*this, piece.stripe, io::LockMode::kShared);
-    co_await hold;
-    BB_CO_TRY(co_await read_piece(piece, into.subspan(piece.at_bytes, piece.length_bytes)));
+// All stripes at once: none of them waits for another, and what moves together shares a page.
+io::Task<Status> StripeStore::for_all(const std::vector<Piece>* pieces, PieceOperation operation) {
+  Status status;
+  if (pieces->size() == 1) {
+    co_await operation(pieces->front(), &status);
+    co_return status;
   }
-  co_return Status();
+  io::TaskGroup group(loop_);
+  std::vector<Status> results(pieces->size());
+  for (size_t i = 0; i < pieces->size(); ++i) group.spawn(operation((*pieces)[i], &results[i]));
+  co_await group.join();
+  for (Status& result : results) {
+    if (!result.ok()) co_return std::move(result);
+  }
+  co_return status;
+}
+
+io::Task<void> StripeStore::read_held(Piece piece, Bytes into, Status* status) {
+  Hold hold(*this, piece.stripe, io::LockMode::kShared);
+  co_await hold;
+  *status = co_await read_piece(piece, into.subspan(piece.at_bytes, piece.length_bytes));
+}
+
+io::Task<void> StripeStore::write_held(Piece piece, ConstBytes from, Status* status) {
+  *status = journal_.stuck();
+  if (!status->ok()) co_return;
+  Hold hold(*this, piece.stripe, io::LockMode::kExclusive);
+  co_await hold;
+  *status = co_await write_piece(piece, from.subspan(piece.at_bytes, piece.length_bytes));
+}
+
+io::Task<Status> StripeStore::read(uint64_t offset_bytes, Bytes into) {
+  std::vector<Piece> pieces = pieces_of(offset_bytes, into.size());
+  co_return co_await for_all(&pieces, [this, into](Piece piece, Status* status) {
+    return read_held(piece, into, status);
+  });
 }
 
 io::Task<Status> StripeStore::write(uint64_t offset_bytes, ConstBytes from, bool fua) {
-  for (const Piece& piece : pieces_of(offset_bytes, from.size())) {
-    BB_CO_TRY(journal_.stuck());
-    Hold hold(*this, piece.stripe, io::LockMode::kExclusive);
-    co_await hold;
-    BB_CO_TRY(co_await write_piece(piece, from.subspan(piece.at_bytes, piece.length_bytes)));
-  }
+  std::vector<Piece> pieces = pieces_of(offset_bytes, from.size());
+  BB_CO_TRY(co_await for_all(&pieces, [this, from](Piece piece, Status* status) {
+    return write_held(piece, from, status);
+  }));
   if (fua) co_return co_await flush();
   co_return Status();
 }

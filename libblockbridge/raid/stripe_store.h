@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <functional>
 #include <vector>
 
 #include "io/buffer.h"
@@ -59,6 +60,10 @@ class StripeStore {
   class Hold;
   class Work;
 
+  using PieceOperation = std::function<io::Task<void>(Piece piece, Status* status)>;
+  io::Task<Status> for_all(const std::vector<Piece>* pieces, PieceOperation operation);
+  io::Task<void> read_held(Piece piece, Bytes into, Status* status);
+  io::Task<void> write_held(Piece piece, ConstBytes from, Status* status);
   std::vector<Piece> pieces_of(uint64_t offset_bytes, uint64_t length_bytes) const;
   uint64_t stripe_bytes() const { return layout_.shape.chunk_bytes * layout_.shape.data_chunks(); }
   uint64_t place(uint32_t row, uint64_t within_bytes) const {
