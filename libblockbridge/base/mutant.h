@@ -36,6 +36,11 @@ namespace bb {
   ROW(kForgetUnsettled, "forget-unsettled", "let I/O pass writes that failed and may yet happen")  \
   ROW(kFusedUnlocked, "fused-unlocked", "let a write fall into a Compare and Write")               \
   ROW(kAbortLate, "abort-late", "call a command aborted that the device has")                      \
+  ROW(kTrustBlocks, "trust-blocks", "read blocks without comparing their checksums")               \
+  ROW(kSumsOfNothing, "sums-of-nothing", "write blocks without recording their checksums")         \
+  ROW(kCleanBeforeSums, "clean-before-sums", "call a region clean before its checksums are there") \
+  ROW(kAgreeBlindly, "agree-blindly", "make copies equal from one of them unchecked")              \
+  ROW(kSumsUnflushed, "sums-unflushed", "overwrite checksums whose newer copy may be lost")        \
   ROW(kNoJournal, "no-journal", "write a part of a stripe in place without the journal")           \
   ROW(kInPlaceEarly, "in-place-early", "write in place before all members have the entry")         \
   ROW(kReplayAny, "replay-any", "do an entry again when any member has it")                        \

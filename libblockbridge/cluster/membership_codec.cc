@@ -5,7 +5,8 @@
 namespace bb::cluster {
 namespace {
 
-constexpr uint64_t kFormat = 2;
+constexpr uint64_t kFormat = 3;
+constexpr uint64_t kFormatUnchecked = 2;  // knows no integrity, and is written where there is none
 
 Result<Uuid> uuid_field(JsonFields* fields, std::string_view key) {
   BB_ASSIGN(std::string text, fields->text(key, 64));
@@ -38,8 +39,9 @@ Result<MembershipChange> decode(std::string_view text) {
   BB_ASSIGN(Json value, parse_json(text, 8));
   BB_ASSIGN(JsonFields fields, JsonFields::of(value, "record"));
   BB_ASSIGN(uint64_t format, fields.u64("format"));
-  if (format != kFormat) {
-    return error(Code::k_invalid_argument, "format {}, this program knows {}", format, kFormat);
+  if (format != kFormat && format != kFormatUnchecked) {
+    return error(Code::k_invalid_argument, "format {}, this program knows {} and {}", format,
+                 kFormatUnchecked, kFormat);
   }
   MembershipChange change;
   raid::MembershipRecord& record = change.record;
@@ -60,6 +62,11 @@ Result<MembershipChange> decode(std::string_view text) {
   BB_ASSIGN(uint64_t block_size, fields.u64("block_size_bytes", UINT32_MAX));
   record.block_size_bytes = static_cast<uint32_t>(block_size);
   BB_ASSIGN(record.region_size_bytes, fields.u64("region_size_bytes"));
+  if (format == kFormat) {
+    BB_ASSIGN(std::string name, fields.text("integrity", 32));
+    BB_ASSIGN(auto integrity, raid::integrity_from_name(name));
+    record.integrity = integrity.value_or(raid::Integrity::kNone);
+  }
   BB_ASSIGN(record.reason, fields.text("reason", raid::kReasonMaxBytes));
   BB_ASSIGN(change.wall_ns, fields.u64_or("wall_ns", 0));
   BB_ASSIGN(const Json* members, fields.list("members", raid::kMembersListedMax));
@@ -83,22 +90,25 @@ Json membership_to_json(const raid::MembershipRecord& record) {
                        {"slot", member.slot},
                        {"label", member.label}});
   }
-  return {{"format", kFormat},
-          {"array", record.array.to_string()},
-          {"name", record.name},
-          {"version", record.version},
-          {"epoch", record.epoch},
-          {"level", static_cast<uint32_t>(record.level)},
-          {"slots", record.slots},
-          {"copies", record.copies},
-          {"chunk_bytes", record.chunk_bytes},
-          {"member_bytes", record.member_bytes},
-          {"size_bytes", record.size_bytes},
-          {"data_offset_bytes", record.data_offset_bytes},
-          {"block_size_bytes", record.block_size_bytes},
-          {"region_size_bytes", record.region_size_bytes},
-          {"members", std::move(members)},
-          {"reason", record.reason}};
+  bool checked = record.integrity != raid::Integrity::kNone;
+  Json json = {{"format", checked ? kFormat : kFormatUnchecked},
+               {"array", record.array.to_string()},
+               {"name", record.name},
+               {"version", record.version},
+               {"epoch", record.epoch},
+               {"level", static_cast<uint32_t>(record.level)},
+               {"slots", record.slots},
+               {"copies", record.copies},
+               {"chunk_bytes", record.chunk_bytes},
+               {"member_bytes", record.member_bytes},
+               {"size_bytes", record.size_bytes},
+               {"data_offset_bytes", record.data_offset_bytes},
+               {"block_size_bytes", record.block_size_bytes},
+               {"region_size_bytes", record.region_size_bytes},
+               {"members", std::move(members)},
+               {"reason", record.reason}};
+  if (checked) json["integrity"] = raid::integrity_name(record.integrity);
+  return json;
 }
 
 std::string encode_membership(const raid::MembershipRecord& record, uint64_t wall_ns) {

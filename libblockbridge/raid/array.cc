@@ -15,26 +15,28 @@ ArrayCore::ArrayCore(io::Context context, ArrayOptions options, MembershipAuthor
       options_(options),
       authority_(authority),
       record_(record),
-      geometry_{.shape = record.shape(),
-                .member_bytes = record.member_bytes,
-                .data_offset_bytes = record.data_offset_bytes,
-                .region_size_bytes = record.region_size_bytes},
-      redundant_(geometry_.shape.redundant()),
+      geometry_(record.geometry()),
+      tracked_(geometry_.shape.redundant() || geometry_.checked()),
       intent_(record.array, geometry_),
       holders_(geometry_.shape.members),
       unequal_(geometry_.regions()),
+      doubtful_(geometry_.regions()),
       copied_(geometry_.regions()),
       flushing_(geometry_.regions()),
       changed_(loop_),
       bitmap_done_(loop_),
+      sums_fetched_(loop_),
       bitmap_work_(loop_),
       membership_work_(loop_),
       resync_work_(loop_),
       readmit_work_(loop_),
       stop_(loop_),
+      sums_max_(options.checksum_pages_max != 0 ? options.checksum_pages_max
+                                                : checksum_pages_max(record.size_bytes)),
       pages_(geometry_.pages()),
       membership_mutex_(loop_),
       superblock_mutex_(loop_),
+      sums_mutex_(loop_),
       command_mutex_(loop_),
       host_io_(loop_),
       background_(loop_),
@@ -141,12 +143,14 @@ ArrayInfo ArrayCore::describe() const {
   info.epoch = record_.epoch;
   info.reason = record_.reason;
   info.chunk_bytes = geometry_.shape.chunk_bytes;
+  info.integrity = geometry_.integrity;
   info.copies = geometry_.shape.copies;
   info.slots = geometry_.shape.members;
   info.size_bytes = geometry_.size_bytes();
   info.region_size_bytes = geometry_.region_size_bytes;
   info.regions = geometry_.regions();
   info.dirty_regions = intent_.dirty().count();
+  info.unequal_regions = unequal_.count();
   info.resync_total_bytes = resync_total_regions_ * geometry_.region_size_bytes;
   info.resync_done_bytes = resync_done_bytes_;
   info.resynced_bytes = resynced_bytes_;
@@ -167,7 +171,8 @@ ArrayInfo ArrayCore::describe() const {
                             .reads = member->reads,
                             .writes = member->writes,
                             .errors = member->errors,
-                            .repaired_ranges = member->repaired});
+                            .repaired_ranges = member->repaired,
+                            .checksum_errors = member->checksum_errors});
   }
   return info;
 }
@@ -190,10 +195,12 @@ io::Task<Status> ArrayCore::close() {
   co_await commands_.close();
   Status status;
   if (fenced_.empty() && holds_all()) {
+    Status recorded = co_await write_sums(0);
     Result<uint64_t> flushed = co_await flush_members();
     status = flushed.status();
     // All of it is durable on every member: the next start has nothing to equalise.
-    if (flushed.ok() && *flushed != 0 && may_clean()) intent_.clean(*flushed, unequal_);
+    bool all = recorded.ok() && flushed.ok() && *flushed != 0;
+    if (all && may_clean()) intent_.clean(*flushed, unequal_);
     if (intent_.batch_wanted()) {
       MemberMask ok_mask = co_await write_pages();
       intent_.batch_end(ok_mask.any());
@@ -248,6 +255,8 @@ io::Task<Status> Array::replace_member(Uuid old, MemberDevice fresh, bool force)
   return core_->replace_member(old, std::move(fresh), force);
 }
 io::Task<Status> Array::remove_member(Uuid member) { return core_->remove_member(member); }
+
+io::Task<Result<ScrubReport>> Array::scrub(ScrubRange range) { return core_->scrub(range); }
 
 void Array::set_resync_rate(uint64_t bytes_per_second, uint64_t busy_bytes_per_second) {
   core_->options_.resync_bytes_per_second = bytes_per_second;

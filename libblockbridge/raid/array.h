@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -44,6 +45,9 @@ struct ArrayOptions {
   uint64_t clean_delay_ns = 2 * kNsPerSecond;  // how long a region stays dirty after its last write
   bool auto_readmit = false;                   // take a failed member back when it is ready again
   uint64_t readmit_delay_ns = 1 * kNsPerSecond;  // … and has stayed so for this long
+  // Pages of 1008 checksums kept in memory, of all members together; 0: 1024 and one for each
+  // 32 MiB of the array.
+  uint64_t checksum_pages_max = 0;
 };
 
 struct ArrayCreate {
@@ -55,6 +59,8 @@ struct ArrayCreate {
   uint64_t chunk_bytes = 0;  // not of level 1; 0: 64 KiB
   // Copies hold the same bytes already, or nobody will care. Levels 5 and 6 are zeroed in any case.
   bool assume_clean = false;
+  // Unset: CRC-32C of every block where there is another copy to read, else none.
+  std::optional<Integrity> integrity;
   bool force = false;  // take members that carry a valid superblock of another array
   uint64_t region_size_bytes =
       0;  // one bit of the bitmap; 0: chosen so that the bitmap stays small
@@ -78,6 +84,7 @@ struct ArrayMemberInfo {
   std::string detail;         // why it failed or was left out
   uint64_t behind_bytes = 0;  // still to be copied onto it
   uint64_t reads = 0, writes = 0, errors = 0, repaired_ranges = 0;
+  uint64_t checksum_errors = 0;  // blocks read that were not what was written
 };
 
 struct ArrayInfo {
@@ -91,10 +98,12 @@ struct ArrayInfo {
   uint32_t slots = 0;        // members that the level has
   uint32_t copies = 1;       // of each block
   uint64_t chunk_bytes = 0;  // 0: every member holds everything
+  Integrity integrity = Integrity::kNone;
   uint64_t version = 0, epoch = 0;
   std::string reason;  // of the last committed change
   uint64_t size_bytes = 0, region_size_bytes = 0;
   uint64_t regions = 0, dirty_regions = 0;
+  uint64_t unequal_regions = 0;  // whose copies are still to be compared
   // Of the present or last resync: what it had to copy and what it copied, of each member.
   uint64_t resync_total_bytes = 0, resync_done_bytes = 0;
   uint64_t resynced_bytes = 0;          // written to members by resync, since the start
@@ -105,6 +114,35 @@ struct ArrayInfo {
 };
 
 class ArrayCore;
+
+// What a scrub goes over: all of the array, or from `offset_bytes` on so much of it, in whole
+// blocks of 4 KiB.
+struct ScrubRange {
+  uint64_t offset_bytes = 0;
+  uint64_t length_bytes = 0;           // 0: to the end
+  uint64_t* progress_bytes = nullptr;  // how far it has come, for whoever looks; may be null
+  const bool* cancelled = nullptr;     // true: it ends soon, with CANCELLED; may be null
+};
+
+// A block of 4 KiB that some member did not hold as it should.
+struct ScrubFinding {
+  uint64_t offset_bytes = 0;  // of the array
+  bool repaired = false;      // else no checksum decides between copies, or none is right
+};
+
+struct ScrubReport {
+  static constexpr size_t kFindingsMax = 1000;
+
+  uint64_t checked_bytes = 0;
+  uint64_t skipped_bytes = 0;  // resync is still to compare them
+  uint64_t repaired_blocks = 0, unrepaired_blocks = 0;
+  std::vector<ScrubFinding> findings;  // the first kFindingsMax
+
+  void add(uint64_t offset_bytes, bool repaired) {
+    ++(repaired ? repaired_blocks : unrepaired_blocks);
+    if (findings.size() < kFindingsMax) findings.push_back({offset_bytes, repaired});
+  }
+};
 
 // RAID over devices that never lies (docs/decisions/003-raid1.md, 014-levels.md). A device itself:
 // read, write, flush, write zeroes; discard becomes write zeroes, so that members stay equal. The
@@ -137,6 +175,11 @@ class Array final : public io::Device {
   io::Task<Status> replace_member(Uuid old, MemberDevice fresh, bool force = false);
   // Forgets a failed or surplus member for good.
   io::Task<Status> remove_member(Uuid member);
+
+  // Reads every copy and compares it with its checksum and with the others; what is wrong is
+  // rewritten from what a checksum knows to be right, and from nothing else. At the rates of
+  // resync. INVALID_ARGUMENT, NOT_SUPPORTED (levels 5 and 6), what members say.
+  io::Task<Result<ScrubReport>> scrub(ScrubRange range);
 
   void set_resync_rate(uint64_t bytes_per_second, uint64_t busy_bytes_per_second);
   // Ok once nothing is left to copy; TIMED_OUT at the deadline, saying what is.

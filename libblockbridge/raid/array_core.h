@@ -13,6 +13,7 @@
 #include "io/range_lock.h"
 #include "io/sync.h"
 #include "raid/array.h"
+#include "raid/copies.h"
 #include "raid/fan_out.h"
 #include "raid/pieces.h"
 #include "raid/resync_plan.h"
@@ -45,6 +46,18 @@ class RangeHold : RangeTicket {
   bool skip_;
 };
 
+// A command that runs while the array is open.
+struct Entered {
+  io::Gate& gate;
+  bool inside;
+  explicit Entered(io::Gate& g) : gate(g), inside(g.enter()) {}
+  Entered(const Entered&) = delete;
+  ~Entered() {
+    if (inside) gate.leave();
+  }
+};
+inline Status closed_error() { return error(Code::k_bad_state, "the array is closed"); }
+
 // What the parts of the array share: state here, each job in a file of its own.
 class ArrayCore {
  public:
@@ -67,6 +80,7 @@ class ArrayCore {
 
   // write_path.cc
   io::Task<Status> write(const io::IoRequest* request);
+  io::Task<Status> write_held(const io::IoRequest* request);
   io::Task<Status> write_stripes(const io::IoRequest* request);
   io::Task<Status> write_locked(const io::IoRequest* request, RegionRange regions);
   io::Task<Status> write_members(const io::IoRequest* request);
@@ -80,31 +94,83 @@ class ArrayCore {
 
   // read_path.cc; a piece lies in one chunk
   io::Task<Status> read(io::IoRequest* request);
+  io::Task<Status> read_held(io::IoRequest* request);
   io::Task<Status> read_pieces(io::IoRequest* request);
   io::Task<bool> read_runs(io::IoRequest* request, MemberMask* failed);
   io::Task<Status> read_piece(io::IoRequest* piece, MemberMask first);
   io::Task<Status> read_any(io::IoRequest* piece, MemberMask* bad_mask, Member** served,
                             MemberMask first = {});
+  // One block may be wrong on this member and another one on that.
+  static bool blocks_may_do(const Status& status, uint64_t length_bytes) {
+    bool medium = status.code() == Code::k_io_error || status.code() == Code::k_corrupt;
+    return medium && length_bytes > kCheckedBlockBytes;
+  }
   bool perhaps_another(uint64_t offset_bytes, const MemberMask& tried);
   Member* choose_holder(uint64_t offset_bytes, const MemberMask& tried, uint64_t* place_bytes);
 
   // equal_path.cc
   io::Task<Status> read_unequal(io::IoRequest* request);
+  io::Task<Status> read_unequal_held(io::IoRequest* request);
   using Wanted = std::function<bool(const Member&)>;
   io::Task<Status> copy_from_one(io::IoRequest* piece, Wanted wanted, Member** source,
                                  MemberMask* ok_mask);
-  io::Task<Status> equalise(io::IoRequest* piece, bool* again);
-  io::Task<void> repair(io::IoRequest* piece, MemberMask members_mask);
+  io::Task<Status> equalise(io::IoRequest* piece);
+  io::Task<Status> equalise_once(io::IoRequest* piece, bool* again);
+  io::Task<bool> repair(io::IoRequest* piece, MemberMask members_mask);  // all of them took it
   void note_repair(const io::IoRequest& piece, FanOut::Leg& leg, bool may_suspect);
   bool has_unequal(RegionRange regions) const;
 
+  // copies.cc
+  io::Task<Status> read_copies(io::IoRequest* piece, std::vector<CopyOfPiece>* copies);
+
+  // scrub.cc
+  io::Task<Result<ScrubReport>> scrub(ScrubRange range);
+  io::Task<Status> scrub_piece(uint64_t offset_bytes, uint64_t length_bytes, ScrubReport* report);
+  io::Task<Result<bool>> settle_scrubbed(uint64_t offset_bytes, ConstBytes block, MemberMask wrong);
+
+  // agree.cc; of arrays with integrity
+  io::Task<Status> agree(io::IoRequest* piece, bool* again);
+
+  // part_blocks.cc; of arrays with integrity
+  bool whole_blocks(const io::IoRequest& request) const {
+    return (request.offset_bytes | request.length_bytes) % kCheckedBlockBytes == 0;
+  }
+  io::Task<Status> read_parts(io::IoRequest* request);
+  io::Task<Status> write_parts(const io::IoRequest* request);
+  io::Task<Status> read_settled(io::IoRequest* request);
+
+  // checked_path.cc; of arrays with integrity, and in whole blocks
+  struct SumsPage {
+    Member* member = nullptr;
+    std::shared_ptr<Checksums> sums;
+    uint64_t page = 0;
+    io::AlignedBuffer buffer;
+    iovec memory{};
+  };
+  bool checked() const { return geometry_.checked(); }
+  RegionRange regions_of_sums(uint64_t page) const;
+  io::Task<Status> fetch_sums(Member* member, uint64_t place_bytes, uint64_t length_bytes);
+  io::Task<Result<bool>> fetch_page(Member* member, Checksums* sums, uint64_t page);
+  io::Task<void> make_room_for_sums();
+  io::Task<Status> fetch_for_write(const io::IoRequest* request);
+  void record_sums(Member& member, uint64_t place_bytes, std::span<const uint32_t> sums);
+  void record_write(const io::IoRequest& request);
+  io::Task<Status> verify(Member* member, uint64_t place_bytes, std::span<const iovec> memory);
+  io::Task<Status> write_sums(uint64_t flush);
+  io::Task<Status> flush_for_sums(std::span<const SumsPage> pages);
+  io::Task<Status> write_sums_at_once(std::span<SumsPage> pages);
+
   // members_answer.cc
-  // Legs that write a piece's memory to those who hold it and are `wanted`; their slots.
+  // Legs that write a piece's memory to those who hold it and are `wanted`; their slots. Checksums
+  // have been fetched.
   template <typename IsWanted>
   uint64_t write_holders(FanOut& fan, const io::IoRequest& piece, IsWanted wanted) {
     uint64_t slots = 0;
+    BlockSums sums;
+    if (checked()) sums.compute({piece.iov, piece.iov_count});
     for_each_holder(piece.offset_bytes, [&](Member& member, uint64_t place_bytes) {
       if (!wanted(member)) return;
+      if (checked()) record_sums(member, place_bytes, sums.values());
       fan.add(member, {.op = io::IoOp::kWrite,
                        .offset_bytes = geometry_.data_offset_bytes + place_bytes,
                        .length_bytes = piece.length_bytes,
@@ -121,6 +187,19 @@ class ArrayCore {
     for (uint32_t copy = 0; copy < shape.copies; ++copy) {
       CopyPlace place = copy_place(shape, offset_bytes, copy);
       for (Member* member : holders_[place.slot]) each(*member, place.offset_bytes);
+    }
+  }
+  // The same for a range, piece by piece: each(member, place in its data, where in the range,
+  // length).
+  template <typename Each>
+  void for_each_copy(const io::IoRequest& request, Each each) {
+    uint64_t end = request.offset_bytes + request.length_bytes;
+    for (uint64_t at = request.offset_bytes; at < end;) {
+      uint64_t length = first_piece(geometry_.shape, at, end - at).length_bytes;
+      for_each_holder(at, [&](Member& member, uint64_t place) {
+        each(member, place, at - request.offset_bytes, length);
+      });
+      at += length;
     }
   }
   bool enough(const MemberMask& ok_mask, uint64_t slots) const;
@@ -208,16 +287,17 @@ class ArrayCore {
   bool record_unknown_ = false;  // a commit is under way or its outcome not known
   uint32_t clean_hold_ = 0;
   Geometry geometry_;
-  bool redundant_;         // else there is nothing to make equal, and no bitmap
+  bool tracked_;           // else there is nothing to make equal, and no bitmap
   bool complete_ = false;  // every slot has an in-sync member by the record
   WriteIntent intent_;
   std::vector<std::unique_ptr<Member>> members_;
   std::vector<std::vector<Member*>> holders_;  // by slot: listed and not removed
   RangeLock ranges_;
   std::unique_ptr<StripePath> stripes_;  // of levels with parity
-  RegionSet unequal_;                    // in-sync members may differ (rule 6)
-  RegionSet copied_;                     // of these, copied but not yet flushed
-  RegionSet flushing_;                   // … and the flush is under way
+  RegionSet unequal_;   // in-sync members may differ (rule 6), or from what is recorded of them
+  RegionSet doubtful_;  // of these, no write was under way: only their checksums were damaged
+  RegionSet copied_;    // of these, copied but not yet flushed
+  RegionSet flushing_;  // … and the flush is under way
   uint32_t transfer_max_bytes_ = 1u << 20;
   uint64_t created_wall_ns_ = 0;
 
@@ -230,14 +310,16 @@ class ArrayCore {
   uint64_t host_last_ns_ = 0;
   uint32_t rotation_ = 0;
 
-  io::Event changed_;      // broadcast: membership or suspicion changed
-  io::Event bitmap_done_;  // broadcast: a batch of pages ended
+  io::Event changed_;       // broadcast: membership or suspicion changed
+  io::Event bitmap_done_;   // broadcast: a batch of pages ended
+  io::Event sums_fetched_;  // broadcast: so has a page of checksums
   io::Event bitmap_work_, membership_work_, resync_work_, readmit_work_, stop_;
   uint64_t batches_begun_ = 0, batches_done_ = 0;
+  uint64_t sums_max_;  // pages of checksums in memory
   std::vector<io::AlignedBuffer> pages_;
   Status bitmap_error_;  // of the latest batch that no in-sync member took
   uint64_t bitmap_failures_ = 0;
-  io::Mutex membership_mutex_, superblock_mutex_, command_mutex_;
+  io::Mutex membership_mutex_, superblock_mutex_, sums_mutex_, command_mutex_;
   io::TaskGroup host_io_, background_;
   io::Gate commands_;
 
@@ -249,8 +331,13 @@ class ArrayCore {
   std::vector<std::string> left_out_;
 };
 
+// checked_path.cc: how many pages of checksums an array keeps in memory.
+uint64_t checksum_pages_max(uint64_t array_bytes);
 // create.cc
 io::Task<Status> write_blank_bitmap(io::Device* device, Uuid array, Geometry geometry, bool dirty);
+// Nothing is recorded of any block; nothing to do without integrity.
+io::Task<Status> write_blank_checksums(io::Device* device, Geometry geometry);
+io::Task<Status> zero_range(io::Device* device, uint64_t at_bytes, uint64_t end_bytes);
 // Closes what the array would have owned.
 io::Task<void> close_members(std::vector<MemberDevice> devices);
 

@@ -60,11 +60,10 @@ std::optional<std::string> refusal(const MembershipRecord& record, const Found& 
                        shape_text(record.shape()));
   }
   if (block.member_bytes != record.member_bytes ||
-      block.region_size_bytes != record.region_size_bytes ||
+      block.region_size_bytes != record.region_size_bytes || block.integrity != record.integrity ||
       block.data_offset_bytes != record.data_offset_bytes ||
       found.device.device->info().block_size_bytes != record.block_size_bytes ||
-      data_room_bytes(found.device.device->info().size_bytes) <
-          member_extent_bytes(record.shape(), record.member_bytes)) {
+      data_room_bytes(found.device.device->info().size_bytes) < record.geometry().extent_bytes()) {
     return fmt::format("rejected: its layout ({} bytes at {}) is not the record's ({} at {})",
                        block.member_bytes, block.data_offset_bytes, record.member_bytes,
                        record.data_offset_bytes);
@@ -109,10 +108,7 @@ Status check_record(const MembershipRecord& record, uint64_t epoch) {
   if (record.epoch > epoch) {
     return error(Code::k_fenced, "epoch {} of this owner is older than {}", epoch, record.epoch);
   }
-  Geometry geometry{.shape = record.shape(),
-                    .member_bytes = record.member_bytes,
-                    .data_offset_bytes = record.data_offset_bytes,
-                    .region_size_bytes = record.region_size_bytes};
+  Geometry geometry = record.geometry();
   if (geometry.pages() > kBitmapPagesMax) {
     return error(Code::k_corrupt, "a bitmap of {} pages (max {})", geometry.pages(),
                  kBitmapPagesMax);
@@ -199,7 +195,7 @@ io::Task<Status> load_bitmaps(ArrayCore* core) {
   auto pages = static_cast<uint32_t>(core->geometry_.pages());
   RegionSet dirty(core->geometry_.regions());
   uint64_t in_sync = 0;
-  if (!core->redundant_) co_return Status();
+  if (!core->tracked_) co_return Status();
   for (size_t i = 0; i < core->members_.size(); ++i) {
     Member* member = core->members_[i].get();
     if (!member->readable()) continue;
@@ -207,7 +203,7 @@ io::Task<Status> load_bitmaps(ArrayCore* core) {
     co_await add_bitmap(member->device, core->record_.array, pages, &dirty);
   }
   core->intent_.mark(dirty);
-  bool may_differ = core->geometry_.shape.shared_within(in_sync);
+  bool may_differ = core->geometry_.shape.shared_within(in_sync) || core->checked();
   // With parity the journal makes stripes whole again.
   if (may_differ && !core->stripes_) core->unequal_ = dirty;
   for (const auto& member : core->members_) {

@@ -142,6 +142,11 @@ io::Task<void> ArrayCore::clean_loop() {
       flushed_before = 0;
       continue;
     }
+    // What clean regions hold is known by its checksums: those are durable first, by this flush.
+    if (flushed_before != 0 && !BB_MUTANT(kCleanBeforeSums)) {
+      Status recorded = co_await write_sums(flushed_before);
+      if (!recorded.ok()) flushed_before = 0;
+    }
     Result<uint64_t> flushed = co_await flush_members();
     if (stop_background_ || !flushed.ok() || *flushed == 0 || !may_clean()) {
       flushed_before = 0;

@@ -46,6 +46,17 @@ Status check_request(const ArrayCreate& what) {
   return {};
 }
 
+Result<Integrity> integrity_of(std::optional<Integrity> wanted, const Shape& shape) {
+  bool possible = shape.level->parity == 0;
+  if (wanted == Integrity::kCrc32c && !possible) {
+    return error(Code::k_not_supported, "integrity crc32c is not there for RAID {} yet: take none",
+                 shape.level->name);
+  }
+  // Where nothing could be served from elsewhere, checksums are for who asks for them.
+  bool useful = possible && shape.redundant();
+  return wanted.value_or(useful ? Integrity::kCrc32c : Integrity::kNone);
+}
+
 Result<Geometry> plan(const ArrayCreate& what) {
   BB_ASSIGN(Shape shape, make_shape(what.level, static_cast<uint32_t>(what.members.size()),
                                     what.copies, what.chunk_bytes));
@@ -54,7 +65,8 @@ Result<Geometry> plan(const ArrayCreate& what) {
                  "RAID {} has no chunks: every member holds everything (chunk size {})",
                  shape.level->name, what.chunk_bytes);
   }
-  return plan_geometry(shape, devices_of(what), what.region_size_bytes);
+  BB_ASSIGN(Integrity integrity, integrity_of(what.integrity, shape));
+  return plan_geometry(shape, devices_of(what), what.region_size_bytes, integrity);
 }
 
 io::Task<Status> check_unused(const ArrayCreate* what) {
@@ -87,6 +99,7 @@ MembershipRecord make_record(const ArrayCreate& what, const Geometry& geometry, 
   record.data_offset_bytes = geometry.data_offset_bytes;
   record.block_size_bytes = what.members[0].device->info().block_size_bytes;
   record.region_size_bytes = geometry.region_size_bytes;
+  record.integrity = geometry.integrity;
   record.reason = "created";
   for (const MemberDevice& member : what.members) {
     record.members.push_back({.uuid = Uuid::random(prng),
@@ -96,19 +109,6 @@ MembershipRecord make_record(const ArrayCreate& what, const Geometry& geometry, 
   return record;
 }
 
-// Parity of zeroes is zeroes: then all stripes are right from the start.
-io::Task<Status> zero_data(io::Device* device, Geometry geometry) {
-  constexpr uint64_t kPieceBytes = 64 * MiB;
-  uint64_t at = geometry.data_offset_bytes;
-  uint64_t end = at + member_extent_bytes(geometry.shape, geometry.member_bytes);
-  while (at < end) {
-    uint64_t length = std::min(end - at, kPieceBytes);
-    BB_CO_TRY(co_await device->write_zeroes(at, length));
-    at += length;
-  }
-  co_return co_await device->flush();
-}
-
 // `written` counts the members that may carry a superblock of ours by now.
 io::Task<Status> write_members(const ArrayCreate* what, const MembershipRecord* record,
                                Geometry geometry, uint64_t created_wall_ns, size_t* written) {
@@ -116,7 +116,11 @@ io::Task<Status> write_members(const ArrayCreate* what, const MembershipRecord* 
   for (const MemberDevice& member : what->members) {
     bool unequal = !what->assume_clean && !parity;
     Status status = co_await write_blank_bitmap(member.device, record->array, geometry, unequal);
-    if (status.ok() && parity) status = co_await zero_data(member.device, geometry);
+    // Parity of zeroes is zeroes: then all stripes are right from the start.
+    uint64_t data = geometry.data_offset_bytes;
+    uint64_t extent = geometry.data_extent_bytes();
+    if (status.ok() && parity) status = co_await zero_range(member.device, data, data + extent);
+    if (status.ok()) status = co_await write_blank_checksums(member.device, geometry);
     if (!status.ok()) co_return status.with_context(label_of(member));
   }
   for (size_t i = 0; i < what->members.size(); ++i) {
@@ -161,6 +165,22 @@ io::Task<void> close_members(std::vector<MemberDevice> devices) {
     Status closed = co_await member.owned->close();
     if (!closed.ok()) log_debug("{}: {}", member.label, closed.to_string());
   }
+}
+
+io::Task<Status> zero_range(io::Device* device, uint64_t at_bytes, uint64_t end_bytes) {
+  constexpr uint64_t kPieceBytes = 64 * MiB;
+  while (at_bytes < end_bytes) {
+    uint64_t length = std::min(end_bytes - at_bytes, kPieceBytes);
+    BB_CO_TRY(co_await device->write_zeroes(at_bytes, length));
+    at_bytes += length;
+  }
+  co_return co_await device->flush();
+}
+
+io::Task<Status> write_blank_checksums(io::Device* device, Geometry geometry) {
+  if (!geometry.checked()) co_return Status();
+  co_return co_await zero_range(device, geometry.checksum_offset_bytes(0),
+                                geometry.checksum_offset_bytes(geometry.checksum_pages()));
 }
 
 io::Task<Status> write_blank_bitmap(io::Device* device, Uuid array, Geometry geometry, bool dirty) {
@@ -216,7 +236,7 @@ io::Task<Result<std::unique_ptr<Array>>> Array::create(io::Context context, Arra
     core->activate(member, RegionSet(geometry.regions()));
   }
   core->adopt(record);
-  if (!what.assume_clean && core->redundant_ && !core->stripes_) {
+  if (!what.assume_clean && core->tracked_ && !core->stripes_) {
     core->intent_.mark_all();
     core->unequal_.set_all();
     core->intent_.request_all();

@@ -22,10 +22,12 @@ void ArrayCore::note_repair(const io::IoRequest& piece, FanOut::Leg& leg, bool m
 }
 
 // Writes back what another member could read; the drive may then use a spare sector.
-io::Task<void> ArrayCore::repair(io::IoRequest* piece, MemberMask members_mask) {
+io::Task<bool> ArrayCore::repair(io::IoRequest* piece, MemberMask members_mask) {
   RegionRange regions = geometry_.range_of(piece->offset_bytes, piece->length_bytes);
   intent_.begin(regions);  // a torn repair is a difference like any other
+  bool all = false;
   Status status = co_await persist(regions);
+  if (status.ok() && checked()) status = co_await fetch_for_write(piece);
   if (status.ok()) {
     FanOut fan(*this);
     uint64_t slots = write_holders(fan, *piece, [&](const Member& member) {
@@ -39,8 +41,10 @@ io::Task<void> ArrayCore::repair(io::IoRequest* piece, MemberMask members_mask) 
     }
     bool may_suspect = enough(ok_mask, slots);
     for (uint32_t i = 0; i < fan.count(); ++i) note_repair(*piece, fan.leg(i), may_suspect);
+    all = ok_mask == members_mask;
   }
   intent_.end(regions);
+  co_return all;
 }
 
 // Rule 6, for just the bytes that are read: from one member to all others, flushed everywhere, and
@@ -48,15 +52,16 @@ io::Task<void> ArrayCore::repair(io::IoRequest* piece, MemberMask members_mask) 
 io::Task<Status> ArrayCore::read_unequal(io::IoRequest* request) {
   RangeHold hold(*this, request->offset_bytes, request->length_bytes, LockMode::kExclusive);
   co_await hold;
+  co_return co_await read_unequal_held(request);
+}
+
+io::Task<Status> ArrayCore::read_unequal_held(io::IoRequest* request) {
   // The copy is a write, and its range may reach into a clean region: its bits are durable first.
   RegionRange regions = geometry_.range_of(request->offset_bytes, request->length_bytes);
   intent_.begin(regions);
   Status status = co_await persist(regions);
   Pieces pieces(geometry_.shape, *request);
-  while (status.ok() && pieces.next()) {
-    bool again = true;
-    while (again) status = co_await equalise(&pieces.request(), &again);
-  }
+  while (status.ok() && pieces.next()) status = co_await equalise(&pieces.request());
   if (status.ok()) {
     Result<uint64_t> flushed = co_await flush_members();
     status = flushed.status();
@@ -71,6 +76,7 @@ io::Task<Status> ArrayCore::copy_from_one(io::IoRequest* piece, Wanted wanted, M
                                           MemberMask* ok_mask) {
   MemberMask bad_mask;
   BB_CO_TRY(co_await read_any(piece, &bad_mask, source));
+  if (checked()) BB_CO_TRY(co_await fetch_for_write(piece));
   FanOut fan(*this);
   uint64_t slots = (*source)->slot_bit();
   slots |= write_holders(fan, *piece, [&](const Member& member) {
@@ -85,9 +91,20 @@ io::Task<Status> ArrayCore::copy_from_one(io::IoRequest* piece, Wanted wanted, M
   co_return status;
 }
 
+io::Task<Status> ArrayCore::equalise(io::IoRequest* piece) {
+  bool again = true;
+  Status status;
+  while (again) status = co_await equalise_once(piece, &again);
+  if (!blocks_may_do(status, piece->length_bytes)) co_return status;
+  Pieces blocks(geometry_.shape, *piece, kCheckedBlockBytes);
+  while (blocks.next()) BB_CO_TRY(co_await equalise(&blocks.request()));
+  co_return Status();
+}
+
 // `again`: the source was lost on the way, another may do.
-io::Task<Status> ArrayCore::equalise(io::IoRequest* piece, bool* again) {
+io::Task<Status> ArrayCore::equalise_once(io::IoRequest* piece, bool* again) {
   *again = false;
+  if (checked()) co_return co_await agree(piece, again);
   Member* source = nullptr;
   MemberMask ok_mask;
   auto all = [](const Member&) { return true; };

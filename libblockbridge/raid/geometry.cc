@@ -49,7 +49,7 @@ uint64_t auto_region_size_bytes(const Shape& shape, uint64_t member_bytes) {
   return size;
 }
 
-uint64_t member_extent_bytes(const Shape& shape, uint64_t member_bytes) {
+uint64_t Geometry::data_extent_bytes() const {
   return shape.level->parity > 0 ? stripes_extent_bytes(shape, member_bytes) : member_bytes;
 }
 
@@ -63,8 +63,23 @@ Status check_region_size(const Shape& shape, uint64_t region_size_bytes) {
                region_size_bytes, least, kRegionMaxBytes);
 }
 
+// The most data that fit such room.
+static uint64_t fit_bytes(Geometry geometry, uint64_t room_bytes) {
+  uint64_t unit = std::max(kRegionMinBytes, geometry.shape.chunk_bytes);
+  if (geometry.shape.level->parity > 0) return stripes_fit_bytes(geometry.shape, room_bytes, unit);
+  geometry.member_bytes = round_down(room_bytes, unit);
+  if (geometry.checked()) {  // first what surely fits
+    uint64_t pages = div_up(room_bytes, kChecksumsPerPage * kCheckedBlockBytes);
+    uint64_t sums_bytes = pages * kChecksumPageCopies * kChecksumPageBytes;
+    geometry.member_bytes = round_down(room_bytes - std::min(room_bytes, sums_bytes), unit);
+    while (geometry.extent_bytes() + unit <= room_bytes) geometry.member_bytes += unit;
+  }
+  while (geometry.extent_bytes() > room_bytes) geometry.member_bytes -= unit;
+  return geometry.member_bytes;
+}
+
 Result<Geometry> plan_geometry(const Shape& shape, std::span<const GeometryDevice> devices,
-                               uint64_t region_size_bytes) {
+                               uint64_t region_size_bytes, Integrity integrity) {
   BB_CHECK(!devices.empty(), "no devices");
   uint64_t room = UINT64_MAX;
   for (const GeometryDevice& device : devices) {
@@ -82,10 +97,8 @@ Result<Geometry> plan_geometry(const Shape& shape, std::span<const GeometryDevic
     }
     room = std::min(room, here);
   }
-  Geometry geometry{.shape = shape};
-  uint64_t unit = std::max(kRegionMinBytes, shape.chunk_bytes);
-  geometry.member_bytes =
-      shape.level->parity > 0 ? stripes_fit_bytes(shape, room, unit) : round_down(room, unit);
+  Geometry geometry{.shape = shape, .integrity = integrity};
+  geometry.member_bytes = fit_bytes(geometry, room);
   geometry.region_size_bytes = region_size_bytes != 0
                                    ? region_size_bytes
                                    : auto_region_size_bytes(shape, geometry.member_bytes);

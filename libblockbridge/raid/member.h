@@ -5,6 +5,7 @@
 #include <string>
 
 #include "io/device.h"
+#include "raid/checksums.h"
 #include "raid/membership.h"
 #include "raid/region_set.h"
 #include "raid/resync_plan.h"
@@ -31,7 +32,8 @@ struct Member {
   bool promoting = false;  // a commit to in-sync may have happened
   std::string detail;
   uint64_t incarnation = 0;
-  RegionSet behind;  // recovering: what it lacks
+  RegionSet behind;                 // recovering: what it lacks
+  std::shared_ptr<Checksums> sums;  // of an array with integrity, while active
   uint64_t superblock_generation = 0;
   Uuid journal_life;  // as found at assembly, of levels with parity
   uint64_t journal_number = 0;
@@ -42,7 +44,7 @@ struct Member {
   uint64_t covered_epoch = 0;   // its recovery made durable what every flush up to this one had to
   uint64_t ready_since_ns = 0;
   bool may_return = true;  // it went away, rather than failed while it was there
-  uint64_t reads = 0, writes = 0, errors = 0, repaired = 0;
+  uint64_t reads = 0, writes = 0, errors = 0, repaired = 0, checksum_errors = 0;
 
   struct Watcher final : io::DeviceWatcher {
     ArrayCore* core = nullptr;

@@ -8,16 +8,6 @@
 namespace bb::raid {
 namespace {
 
-struct Entered {
-  io::Gate& gate;
-  bool inside;
-  explicit Entered(io::Gate& g) : gate(g), inside(g.enter()) {}
-  Entered(const Entered&) = delete;
-  ~Entered() {
-    if (inside) gate.leave();
-  }
-};
-
 struct Hold {
   uint32_t& count;
   explicit Hold(uint32_t& c) : count(c) { ++count; }
@@ -30,8 +20,6 @@ io::Task<void> close_member(MemberDevice device) {
   devices.push_back(std::move(device));
   co_await close_members(std::move(devices));
 }
-
-Status closed_error() { return error(Code::k_bad_state, "the array is closed"); }
 
 // What a returning member's own bitmap knows. Pages it cannot read add nothing: by rule 1 the
 // in-sync members have every bit that matters; this is a second pair of eyes.
@@ -70,6 +58,7 @@ void ArrayCore::activate(Member& member, RegionSet behind) {
   member.suspect = false;
   member.detail.clear();
   member.behind = std::move(behind);
+  if (checked()) member.sums = std::make_shared<Checksums>(geometry_.checked_blocks());
   member.active = true;
   count_resync_total();
   resync_work_.set();
@@ -170,7 +159,7 @@ io::Task<Status> ArrayCore::take_device(Member* member, MemberDevice device) {
 Status ArrayCore::check_fits(const io::Device& device, const std::string& label) const {
   const io::DeviceInfo& info = device.info();
   uint64_t room = data_room_bytes(info.size_bytes);
-  uint64_t needed_bytes = member_extent_bytes(geometry_.shape, record_.member_bytes);
+  uint64_t needed_bytes = geometry_.extent_bytes();
   if (room >= needed_bytes && info.block_size_bytes == record_.block_size_bytes) return {};
   return fail(Code::k_no_space, "{} has room for {} bytes in blocks of {}, not {} in {}", label,
               room, info.block_size_bytes, needed_bytes, record_.block_size_bytes);
@@ -304,6 +293,7 @@ io::Task<Status> ArrayCore::replace_member(Uuid old, MemberDevice fresh, bool fo
   if (status.ok()) {
     status = co_await write_blank_bitmap(device, record_.array, geometry_, true);
   }
+  if (status.ok()) status = co_await write_blank_checksums(device, geometry_);
   if (status.ok()) {
     status = co_await write_superblock(device, superblock_of(entry));
   }

@@ -79,6 +79,10 @@ Status validate_sizes(const MembershipRecord& record) {
   }
   constexpr uint64_t kMemberBytesMax = uint64_t{1} << 57;  // so that 64 of them can be counted
   uint64_t unit = std::max<uint64_t>(record.block_size_bytes, record.chunk_bytes);
+  if (record.integrity != Integrity::kNone) {
+    if (shape->level->parity > 0) return unlawful(record, "checksums of blocks with parity");
+    unit = std::max(unit, kCheckedBlockBytes);
+  }
   if (record.member_bytes == 0 || record.member_bytes % unit != 0 ||
       record.member_bytes > kMemberBytesMax ||
       record.member_bytes > UINT64_MAX - record.data_offset_bytes) {
@@ -171,6 +175,14 @@ Shape MembershipRecord::shape() const {
   return *made;
 }
 
+Geometry MembershipRecord::geometry() const {
+  return {.shape = shape(),
+          .member_bytes = member_bytes,
+          .data_offset_bytes = data_offset_bytes,
+          .region_size_bytes = region_size_bytes,
+          .integrity = integrity};
+}
+
 Status validate_record(const MembershipRecord& record) {
   if (record.array.is_nil()) return unlawful(record, "no uuid");
   if (record.name.empty() || record.name.size() > kNameMaxBytes) {
@@ -207,7 +219,7 @@ Status validate_transition(const MembershipRecord& before, const MembershipRecor
       after.size_bytes != before.size_bytes || after.member_bytes != before.member_bytes ||
       after.data_offset_bytes != before.data_offset_bytes ||
       after.block_size_bytes != before.block_size_bytes ||
-      after.region_size_bytes != before.region_size_bytes) {
+      after.region_size_bytes != before.region_size_bytes || after.integrity != before.integrity) {
     return unlawful(after, "uuid, name, level and sizes never change");
   }
   if (after.version != before.version + 1) {

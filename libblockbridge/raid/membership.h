@@ -10,7 +10,7 @@
 
 #include "base/status.h"
 #include "base/uuid.h"
-#include "raid/level.h"
+#include "raid/geometry.h"
 
 namespace bb::raid {
 
@@ -53,6 +53,7 @@ struct MembershipRecord {
   uint64_t data_offset_bytes = 0;
   uint32_t block_size_bytes = 512;
   uint64_t region_size_bytes = 0;
+  Integrity integrity = Integrity::kNone;
   std::vector<MemberRecord> members;
   std::string reason;  // what changed last, and why
 
@@ -61,6 +62,7 @@ struct MembershipRecord {
   uint32_t count(MemberState state) const;
   uint64_t slots_in(MemberState state) const;  // a bit each
   Shape shape() const;                         // of a valid record
+  Geometry geometry() const;                   // of a valid record
   // Somebody is away or incomplete, so that dirty bits must be kept for them.
   bool any_missing() const { return count(MemberState::kFailed) + count(MemberState::kRecovering); }
 

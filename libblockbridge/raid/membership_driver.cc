@@ -61,7 +61,7 @@ void ArrayCore::adopt(MembershipRecord record) {
   }
   uint64_t in_sync = record_.slots_in(MemberState::kInSync);
   complete_ = in_sync == geometry_.shape.all_slots();
-  if (!geometry_.shape.shared_within(in_sync)) {
+  if (!geometry_.shape.shared_within(in_sync) && !checked()) {
     bool promoting = std::ranges::any_of(members_, [](auto& m) { return m->promoting; });
     if (!promoting) {  // a single copy cannot differ from itself
       unequal_.clear_all();

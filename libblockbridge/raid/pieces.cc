@@ -8,7 +8,8 @@ namespace bb::raid {
 bool Pieces::next() {
   if (done_bytes_ == whole_.length_bytes) return false;
   uint64_t at = whole_.offset_bytes + done_bytes_;
-  uint64_t length = first_piece(shape_, at, whole_.length_bytes - done_bytes_).length_bytes;
+  uint64_t left = std::min(whole_.length_bytes - done_bytes_, most_bytes_ - at % most_bytes_);
+  uint64_t length = first_piece(shape_, at, left).length_bytes;
   memory_.clear();
   if (whole_.iov_count > 0) take(length);
   request_.op = whole_.op;

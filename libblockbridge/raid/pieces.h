@@ -9,10 +9,12 @@
 
 namespace bb::raid {
 
-// One piece after the other of a request for a range of the array, as a request of its own.
+// One piece after the other of a request for a range of the array, as a request of its own. None
+// crosses a multiple of `most_bytes`.
 class Pieces {
  public:
-  Pieces(const Shape& shape, const io::IoRequest& whole) : shape_(shape), whole_(whole) {}
+  Pieces(const Shape& shape, const io::IoRequest& whole, uint64_t most_bytes = UINT64_MAX)
+      : shape_(shape), whole_(whole), most_bytes_(most_bytes) {}
   Pieces(const Pieces&) = delete;
   bool next();                                   // false: there is none left
   io::IoRequest& request() { return request_; }  // until next(): its memory lies in here
@@ -23,6 +25,7 @@ class Pieces {
 
   const Shape& shape_;
   const io::IoRequest& whole_;
+  uint64_t most_bytes_;
   uint64_t done_bytes_ = 0;
   uint32_t vector_ = 0;  // the memory goes on here
   uint64_t vector_done_bytes_ = 0;

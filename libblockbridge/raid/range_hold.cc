@@ -8,6 +8,10 @@ RangeHold::RangeHold(ArrayCore& core, uint64_t at_bytes, uint64_t for_bytes, Loc
   offset_bytes = at_bytes;
   length_bytes = for_bytes;
   mode = lock_mode;
+  if (core.checked()) {  // what the checksums speak of is written, and read, as a whole
+    offset_bytes = round_down(at_bytes, kCheckedBlockBytes);
+    length_bytes = round_up(at_bytes + for_bytes, kCheckedBlockBytes) - offset_bytes;
+  }
   // Woken through the loop: never on the stack of whoever let go.
   granted = [](RangeTicket* ticket) {
     auto* hold = static_cast<RangeHold*>(ticket);

@@ -7,6 +7,7 @@
 namespace bb::raid {
 
 io::Task<Status> ArrayCore::read(io::IoRequest* request) {
+  if (checked() && !whole_blocks(*request)) co_return co_await read_parts(request);
   RegionRange regions = geometry_.range_of(request->offset_bytes, request->length_bytes);
   if (has_unequal(regions)) co_return co_await read_unequal(request);
   // Shared with other reads, not with writes: a write is seen on every member or on none, so that
@@ -17,8 +18,19 @@ io::Task<Status> ArrayCore::read(io::IoRequest* request) {
     hold.unlock();
     co_return co_await read_unequal(request);
   }
-  if (is_piece(geometry_.shape, *request)) co_return co_await read_piece(request, {});
-  co_return co_await read_pieces(request);
+  Status status = co_await read_held(request);
+  if (status.ok() || !has_unequal(regions)) co_return status;
+  hold.unlock();  // its checksums were damaged: what the copies agree on counts
+  co_return co_await read_unequal(request);
+}
+
+io::Task<Status> ArrayCore::read_held(io::IoRequest* request) {
+  bool piece = is_piece(geometry_.shape, *request);
+  Status status = piece ? co_await read_piece(request, {}) : co_await read_pieces(request);
+  if (!blocks_may_do(status, request->length_bytes)) co_return status;
+  Pieces blocks(geometry_.shape, *request, kCheckedBlockBytes);
+  while (blocks.next()) BB_CO_TRY(co_await read_piece(&blocks.request(), {}));
+  co_return Status();
 }
 
 // All at once; if anything is amiss, piece by piece.
@@ -48,6 +60,10 @@ io::Task<bool> ArrayCore::read_runs(io::IoRequest* request, MemberMask* failed) 
   bool all = fenced_.empty();
   for (uint32_t i = 0; i < fan.count(); ++i) {
     FanOut::Leg& leg = fan.leg(i);
+    if (checked() && leg.status.ok()) {
+      leg.status = co_await verify(leg.member, leg.offset_bytes - geometry_.data_offset_bytes,
+                                   {leg.iov, leg.iov_count});
+    }
     all = all && leg.status.ok() && leg.member->readable();
     if (leg.status.ok()) ++leg.member->reads;
     if (!leg.status.ok()) failed->set(leg.member->index);
@@ -61,7 +77,7 @@ io::Task<Status> ArrayCore::read_piece(io::IoRequest* piece, MemberMask first) {
   MemberMask bad_mask;
   Member* served = nullptr;
   Status status = co_await read_any(piece, &bad_mask, &served, first);
-  if (status.ok() && bad_mask.any()) co_await repair(piece, bad_mask);
+  if (status.ok() && bad_mask.any()) (void)co_await repair(piece, bad_mask);
   co_return status;
 }
 
@@ -122,6 +138,9 @@ io::Task<Status> ArrayCore::read_any(io::IoRequest* piece, MemberMask* bad_mask,
     member.last_end_bytes = place + piece->length_bytes;
     Status status = co_await member.device->readv(geometry_.data_offset_bytes + place, piece->iov,
                                                   piece->iov_count, piece->length_bytes);
+    if (status.ok() && checked()) {
+      status = co_await verify(&member, place, {piece->iov, piece->iov_count});
+    }
     --member.in_flight;
     // Whoever stopped being in-sync meanwhile, or lost writes, has not answered.
     if (status.ok() && !BB_MUTANT(kIgnoreIncarnation) && member.lost()) {

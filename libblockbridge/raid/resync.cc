@@ -92,6 +92,7 @@ io::Task<void> ArrayCore::end_round() {
     if (flushed.ok()) {
       for (uint64_t r = flushing_.next(0); r < flushing_.regions(); r = flushing_.next(r + 1)) {
         unequal_.clear(r);
+        doubtful_.clear(r);
       }
     }
     flushing_.clear_all();
@@ -157,7 +158,13 @@ io::Task<Status> ArrayCore::copy_extent(ResyncExtent extent, io::AlignedBuffer* 
     uint64_t length =
         first_piece(geometry_.shape, at, std::min(end - at, buffer->size())).length_bytes;
     if (wants_copy(extent, at)) {
-      BB_CO_TRY(co_await copy_piece(extent, at, length, buffer));
+      Status status = co_await copy_piece(extent, at, length, buffer);
+      bool blocks = blocks_may_do(status, length);
+      for (uint64_t from = at; blocks && from < at + length; from += kCheckedBlockBytes) {
+        uint64_t here = std::min(kCheckedBlockBytes, at + length - from);
+        BB_CO_TRY(co_await copy_piece(extent, from, here, buffer));
+      }
+      if (!blocks) BB_CO_TRY(std::move(status));
       co_await keep_to_rate(length);
     }
     at += length;
@@ -220,7 +227,12 @@ io::Task<Status> ArrayCore::copy_piece(ResyncExtent extent, uint64_t offset_byte
     auto lacks = [&extent](const Member& member) {
       return extent.equalise || extent.behind_mask.test(member.index);
     };
-    status = co_await copy_from_one(&piece, lacks, &source, &ok_mask);
+    if (extent.equalise && checked()) {
+      bool again = false;
+      status = co_await agree(&piece, &again);
+    } else {
+      status = co_await copy_from_one(&piece, lacks, &source, &ok_mask);
+    }
     if (status.ok()) status = usable();
   }
   intent_.end(regions);

@@ -10,7 +10,8 @@ namespace bb::raid {
 namespace {
 
 constexpr std::string_view kMagic = "BBARRAY\x1a";
-constexpr uint32_t kVersion = 2;
+constexpr uint32_t kVersion = 3;
+constexpr uint32_t kVersionUnchecked = 2;  // knows no integrity, and is written where there is none
 
 // Offsets of docs/formats/superblock.md.
 enum At : size_t {
@@ -36,6 +37,7 @@ enum At : size_t {
   kAtName = 140,
   kAtSlots = 204,
   kAtCopies = 208,
+  kAtIntegrity = 212,
   kAtChunk = 216,
   kAtMemberBytes = 224,
   kAtJournalLife = 232,
@@ -70,6 +72,10 @@ Status check_sizes(const Superblock& block) {
   if (block.size_bytes == 0 || block.size_bytes != block.geometry().size_bytes()) {
     return corrupt("array size {}, and its members make {}", block.size_bytes,
                    block.geometry().size_bytes());
+  }
+  if (block.integrity != Integrity::kNone && block.member_bytes % kCheckedBlockBytes != 0) {
+    return corrupt("{} bytes on each member are not whole blocks of {}", block.member_bytes,
+                   kCheckedBlockBytes);
   }
   if (block.data_offset_bytes > kSizeMax || block.data_offset_bytes % block.block_size_bytes != 0) {
     return corrupt("data offset {}", block.data_offset_bytes);
@@ -109,7 +115,8 @@ void encode_superblock(const Superblock& block, Bytes into) {
   std::memset(into.data(), 0, into.size());
   std::byte* at = into.data();
   std::memcpy(at + kAtMagic, kMagic.data(), kMagic.size());
-  store_le<uint32_t>(at + kAtVersion, kVersion);
+  bool checked = block.integrity != Integrity::kNone;
+  store_le<uint32_t>(at + kAtVersion, checked ? kVersion : kVersionUnchecked);
   store_le<uint64_t>(at + kAtGeneration, block.generation);
   std::memcpy(at + kAtArray, block.array.bytes.data(), 16);
   std::memcpy(at + kAtMember, block.member.bytes.data(), 16);
@@ -129,6 +136,7 @@ void encode_superblock(const Superblock& block, Bytes into) {
   std::memcpy(at + kAtName, block.name.data(), block.name.size());
   store_le<uint32_t>(at + kAtSlots, block.shape.members);
   store_le<uint32_t>(at + kAtCopies, block.shape.copies);
+  store_le<uint32_t>(at + kAtIntegrity, static_cast<uint32_t>(block.integrity));
   store_le<uint64_t>(at + kAtChunk, block.shape.chunk_bytes);
   store_le<uint64_t>(at + kAtMemberBytes, block.member_bytes);
   std::memcpy(at + kAtJournalLife, block.journal_life.bytes.data(), 16);
@@ -153,9 +161,9 @@ Result<Superblock> decode_superblock(ConstBytes from) {
   uint32_t computed = crc32c_around(from, kAtCrc);
   if (stored != computed) return corrupt("checksum {:08x}, computed {:08x}", stored, computed);
   uint32_t version = load_le<uint32_t>(at + kAtVersion);
-  if (version != kVersion) {
-    return error(Code::k_not_supported, "superblock: version {} (this program knows {})", version,
-                 kVersion);
+  if (version != kVersion && version != kVersionUnchecked) {
+    return error(Code::k_not_supported, "superblock: version {} (this program knows {} and {})",
+                 version, kVersionUnchecked, kVersion);
   }
   Superblock block;
   block.generation = load_le<uint64_t>(at + kAtGeneration);
@@ -173,6 +181,13 @@ Result<Superblock> decode_superblock(ConstBytes from) {
   block.epoch = load_le<uint64_t>(at + kAtEpoch);
   block.member_bytes = load_le<uint64_t>(at + kAtMemberBytes);
   BB_ASSIGN(block.shape, decode_shape(at));
+  if (version == kVersion) {
+    uint32_t integrity = load_le<uint32_t>(at + kAtIntegrity);
+    if (integrity > static_cast<uint32_t>(Integrity::kCrc32c)) {
+      return corrupt("integrity {}", integrity);
+    }
+    block.integrity = static_cast<Integrity>(integrity);
+  }
   block.journal_life = Uuid::from(from.subspan(kAtJournalLife, 16));
   block.journal_number = load_le<uint64_t>(at + kAtJournalNumber);
   if (block.slot >= block.shape.members) {
@@ -238,6 +253,7 @@ Superblock superblock_from_record(const MembershipRecord& record, const MemberRe
   block.member_bytes = record.member_bytes;
   block.data_offset_bytes = record.data_offset_bytes;
   block.region_size_bytes = record.region_size_bytes;
+  block.integrity = record.integrity;
   block.bitmap_length_bytes = block.geometry().pages() * kBitmapPageBytes;
   block.created_wall_ns = created_wall_ns;
   block.version = record.version;

@@ -27,6 +27,7 @@ struct Superblock {
   uint64_t bitmap_offset_bytes = kBitmapOffsetBytes;
   uint64_t bitmap_length_bytes = 0;
   uint64_t region_size_bytes = 0;
+  Integrity integrity = Integrity::kNone;
   uint64_t created_wall_ns = 0;
   uint64_t version = 0;  // of the membership record as this member last heard of it
   uint64_t epoch = 0;
@@ -44,7 +45,8 @@ struct Superblock {
     return {.shape = shape,
             .member_bytes = member_bytes,
             .data_offset_bytes = data_offset_bytes,
-            .region_size_bytes = region_size_bytes};
+            .region_size_bytes = region_size_bytes,
+            .integrity = integrity};
   }
   bool operator==(const Superblock&) const = default;
 };

@@ -121,11 +121,23 @@ void WriteIntent::batch_end(bool written) {
 
 void WriteIntent::flush_end(uint64_t flush) { flushed_ = std::max(flushed_, flush); }
 
+bool WriteIntent::covered(uint64_t region, uint64_t flush) const {
+  if (regions_[region].in_flight > 0) return false;
+  return regions_[region].ended < flush || BB_MUTANT(kClearWithoutFlush);
+}
+
+bool WriteIntent::may_clean_any(RegionRange regions, uint64_t flush) const {
+  uint64_t end = regions.first + regions.count;
+  for (uint64_t r = dirty_.next(regions.first); r < end; r = dirty_.next(r + 1)) {
+    if (covered(r, flush)) return true;
+  }
+  return false;
+}
+
 uint64_t WriteIntent::clean(uint64_t flush, const RegionSet& keep) {
   uint64_t cleared = 0;
   for (uint64_t r = dirty_.next(0); r < dirty_.regions(); r = dirty_.next(r + 1)) {
-    if (regions_[r].in_flight > 0 || keep.test(r)) continue;
-    if (regions_[r].ended >= flush && !BB_MUTANT(kClearWithoutFlush)) continue;
+    if (!covered(r, flush) || keep.test(r)) continue;
     dirty_.clear(r);
     want(r / kRegionsPerPage);
     ++cleared;

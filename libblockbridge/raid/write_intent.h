@@ -45,6 +45,9 @@ class WriteIntent {
   // and which is not in `keep`; wants the pages written. How many were cleared.
   uint64_t clean(uint64_t flush, const RegionSet& keep);
 
+  // Would it clear one of these? Later it would clear no others of them.
+  bool may_clean_any(RegionRange regions, uint64_t flush) const;
+
   const std::vector<uint32_t>& batch() const { return batch_; }
   const RegionSet& dirty() const { return dirty_; }
   uint64_t epoch() const { return epoch_; }
@@ -58,6 +61,7 @@ class WriteIntent {
   };
   void want(uint64_t page);
   bool batch_has(uint64_t region) const;
+  bool covered(uint64_t region, uint64_t flush) const;
 
   Uuid array_;
   Geometry geometry_;

@@ -10,12 +10,27 @@ namespace {
 
 constexpr uint64_t kZeroesAtOnceBytes = 1 * MiB;  // with parity they are written as they are
 
+// Parts of checked blocks go alone.
+uint64_t up_to_whole_blocks(uint64_t at_bytes, uint64_t length_bytes) {
+  uint64_t end = at_bytes + length_bytes;
+  if (at_bytes % kCheckedBlockBytes != 0) {
+    return std::min(end, round_up(at_bytes, kCheckedBlockBytes)) - at_bytes;
+  }
+  uint64_t whole = round_down(length_bytes, kCheckedBlockBytes);
+  return whole != 0 ? whole : length_bytes;
+}
+
 }  // namespace
 
 io::Task<Status> ArrayCore::write(const io::IoRequest* request) {
   RangeHold hold(*this, request->offset_bytes, request->length_bytes, LockMode::kExclusive);
   co_await hold;
-  if (!redundant_) co_return co_await write_members(request);
+  if (checked() && !whole_blocks(*request)) co_return co_await write_parts(request);
+  co_return co_await write_held(request);
+}
+
+io::Task<Status> ArrayCore::write_held(const io::IoRequest* request) {
+  if (!tracked_) co_return co_await write_members(request);
   RegionRange regions = geometry_.range_of(request->offset_bytes, request->length_bytes);
   intent_.begin(regions);
   Status status = co_await write_locked(request, regions);
@@ -54,6 +69,7 @@ io::Task<Status> ArrayCore::write_stripes(const io::IoRequest* request) {
 // it make the members equal first, as after an unclean stop.
 void ArrayCore::after_failed_write(RegionRange regions) {
   if (!stripes_) unequal_.set_range(regions.first, regions.count);
+  doubtful_.clear_range(regions.first, regions.count);
   copied_.clear_range(regions.first, regions.count);
   flushing_.clear_range(regions.first, regions.count);
   for (auto& member : members_) {
@@ -93,6 +109,10 @@ uint64_t ArrayCore::add_copies(FanOut& fan, MemberRuns& runs, const io::IoReques
 }
 
 io::Task<Status> ArrayCore::write_members(const io::IoRequest* request) {
+  if (checked()) {
+    BB_CO_TRY(co_await fetch_for_write(request));
+    record_write(*request);
+  }
   FanOut fan(*this);
   MemberRuns runs;
   uint64_t slots = add_copies(fan, runs, *request);
@@ -121,6 +141,7 @@ io::Task<Status> ArrayCore::write_zeroes(io::IoRequest* request) {
   uint64_t end = request->offset_bytes + request->length_bytes;
   for (uint64_t at = request->offset_bytes; at < end;) {
     uint64_t length = std::min(end, round_down(at, piece) + piece) - at;
+    if (checked()) length = up_to_whole_blocks(at, length);
     io::IoRequest zeroes;
     zeroes.op = io::IoOp::kWriteZeroes;
     zeroes.offset_bytes = at;

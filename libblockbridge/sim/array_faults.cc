@@ -21,6 +21,8 @@ enum DriveFault : uint32_t {
   kLatent,
   kRot,
   kDriveFaults,
+  kSilence = kDriveFaults,  // of arrays with checksums, and likelier than the others
+  kDriveFaultsChecked = kSilence + 5,
 };
 
 }  // namespace
@@ -40,6 +42,7 @@ void ArrayWorld::refresh_budget() {
     }
     if (!slot.tainted || slot.fault_active || !in_sync) continue;
     if (slot.drive->medium().unreadable_sectors() > 0) continue;
+    if (slot.drive->medium().wrong_sectors() > 0) continue;
     if (world_.now_ns() < slot.quiet_from_ns) continue;
     // Its removal is on its way: in-sync by the record now, and perhaps not in a moment.
     if (slot.leaving_epoch != 0 && authority_.record().epoch <= slot.leaving_epoch) continue;
@@ -94,6 +97,7 @@ uint64_t ArrayWorld::sound_slots() const {
     bool in_sync = member != nullptr && member->state == raid::MemberState::kInSync;
     if (!in_sync || !slots_[i].drive->powered()) continue;
     if (slots_[i].drive->medium().unreadable_sectors() > 0) continue;
+    if (slots_[i].drive->medium().wrong_sectors() > 0) continue;
     mask |= uint64_t{1} << member->slot;
   }
   return mask;
@@ -158,6 +162,7 @@ io::Task<void> ArrayWorld::drive_fault(size_t index, uint32_t kind, uint64_t dur
   SimDriveFaults& random = slots_[index].drive->faults();
   bool rejoin = kind == kDisconnect || kind == kPower || kind == kStuck || kind == kRot;
   strike(index, rejoin);
+  if (kind >= kSilence) co_await lie_silently(index, duration_ns);
   switch (static_cast<DriveFault>(kind)) {
     case kDisconnect:
       if (cable(index) != nullptr) cable(index)->disconnect();
@@ -201,6 +206,7 @@ io::Task<void> ArrayWorld::drive_fault(size_t index, uint32_t kind, uint64_t dur
       damage_medium(index, kind == kRot);
       break;
     case kDriveFaults:
+    case kDriveFaultsChecked:
       break;
   }
   if (options_.canary == Canary::kLostWrites) random.lost_write_one_in = 8;
@@ -213,7 +219,8 @@ io::Task<void> ArrayWorld::drive_fault(size_t index, uint32_t kind, uint64_t dur
 }
 
 void ArrayWorld::start_drive_fault(size_t slot) {
-  auto kind = static_cast<uint32_t>(prng_.below(kDriveFaults));
+  uint32_t kinds = may_lie() ? kDriveFaultsChecked : kDriveFaults;
+  auto kind = static_cast<uint32_t>(prng_.below(kinds));
   uint64_t length = prng_.chance(3) ? duration(1 * kMs, 10 * kMs) : duration(10 * kMs, 600 * kMs);
   faults_.spawn(drive_fault(slot, kind, length));
 }

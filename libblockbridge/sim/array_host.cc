@@ -110,6 +110,8 @@ io::Task<void> ArrayWorld::healer(Life* life, Prng prng) {
   while (!life->ended()) {
     co_await life->node.sleep_for(settling_ ? 5 * kMs : prng.between(1, 2 * heal_pause_ns_));
     if (life->ended()) break;
+    if (options_.checked && prng.chance(6)) co_await scrub(life);
+    if (life->ended()) break;
     raid::ArrayInfo info = life->array->describe();
     for (size_t slot = 0; slot < slots_.size() && !life->ended(); ++slot) {
       for (const raid::ArrayMemberInfo& member : info.members) {

@@ -20,8 +20,10 @@ io::Task<bool> ArrayWorld::create() {
   what.level = shape_.level->id;
   what.copies = shape_.copies;
   what.chunk_bytes = shape_.chunk_bytes;
-  what.assume_clean = !prng_.chance(4);
+  // Of what nobody wrote and nobody compared no checksum is known.
+  what.assume_clean = !prng_.chance(4) && !options_.checked;
   what.region_size_bytes = region_bytes_;
+  what.integrity = options_.checked ? raid::Integrity::kCrc32c : raid::Integrity::kNone;
   what.options = array_options(life_->epoch);
   for (uint32_t i = 0; i < shape_.members; ++i) {
     connect(*life_, i);
@@ -252,6 +254,11 @@ io::Task<void> ArrayWorld::finish() {
     co_return;
   }
   bool even = co_await converge();
+  if (even && options_.checked) {
+    co_await verify_reads();
+    co_await scrub_until_right();
+    even = co_await converge();
+  }
   if (life_ == nullptr || !violation_.empty()) co_return;
   co_await verify_reads();
   if (even) {

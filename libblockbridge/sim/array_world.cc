@@ -12,11 +12,11 @@ constexpr uint64_t kStepsMax = 3'000'000;
 constexpr uint64_t kTimeMaxNs = 3'600'000 * kMs;
 
 // As many mirrors as striped copies as arrays with parity.
-raid::Shape random_shape(Prng& prng) {
+raid::Shape random_shape(Prng& prng, bool checked) {
   constexpr const char* kTexts[][6] = {{"1.2", "1.2", "1.2", "1.3", "1.3", "1.4"},
                                        {"10.4", "1E.3", "10.5", "10.4.3", "1E.5", "10.6.3"},
                                        {"5.3", "5.3", "5.4", "6.4", "6.4", "6.5"}};
-  uint64_t kind = prng.below(std::size(kTexts));
+  uint64_t kind = prng.below(std::size(kTexts) - (checked ? 1 : 0));
   const char* text = kTexts[kind][prng.below(6)];
   uint64_t chunk = uint64_t{4096} << prng.below(5);
   return *raid::parse_shape(text, chunk);
@@ -35,7 +35,7 @@ ArrayWorld::ArrayWorld(const RunOptions& options)
       top_(world_) {
   world_.trace().print_to(options.trace_to);
   port_ = net_.attach("dataplane", world_);
-  shape_ = random_shape(prng_);
+  shape_ = random_shape(prng_, options_.checked);
   block_ = prng_.chance(4) ? 4096 : 512;
   drive_bytes_ = (1u << 20) + prng_.between(16, 28) * region_bytes_ + (128u << 10);
   ops_left_ = prng_.between(40, 160);
@@ -133,6 +133,7 @@ raid::ArrayOptions ArrayWorld::array_options(uint64_t epoch) {
   options.clean_delay_ns = clean_delay_ns_;
   options.auto_readmit = auto_readmit_;
   options.readmit_delay_ns = prng_.between(1, 50) * kMs;
+  if (options_.checked) options.checksum_pages_max = prng_.between(1, 8);
   return options;
 }
 
@@ -158,6 +159,7 @@ void ArrayWorld::crash(std::unique_ptr<Life> life) {
   }
   for (DiskModel::OpId op : life->pending) model_->end_write(op, false);
   life->pending.clear();
+  if (options_.checked) mend_dirty_regions();
   life->node.resume();
   Life* dead = life.get();
   draining_.push_back(std::move(life));

@@ -7,6 +7,7 @@
 
 #include "io/sync.h"
 #include "raid/array.h"
+#include "raid/region_set.h"
 #include "sim/disk_model.h"
 #include "sim/model_authority.h"
 #include "sim/run_result.h"
@@ -120,6 +121,19 @@ class ArrayWorld {
   io::Task<void> lose_drive_power(size_t slot, uint64_t duration_ns);
   io::Task<void> stick_drive(size_t slot, uint64_t duration_ns);
   void damage_medium(size_t slot, bool rot);
+
+  // array_silence.cc: drives that say nothing of what goes wrong
+  bool may_lie() const;
+  io::Task<void> lie_silently(size_t slot, uint64_t duration_ns);
+  void rot(size_t slot);
+  void mend_dirty_regions();
+  raid::RegionSet dirty_regions() const;
+  const SectorStore* right_copy(uint64_t array_bytes, uint64_t length_bytes, uint64_t* at_bytes);
+  void mend(size_t slot, const raid::RegionSet& dirty);
+  uint64_t wrong_sectors() const;
+  io::Task<void> scrub(Life* life);
+  io::Task<void> scrub_until_right();
+
   void reconnect(size_t slot);
   io::Task<void> disturb_authority(uint64_t duration_ns);
   io::Task<void> wait_for_commit();

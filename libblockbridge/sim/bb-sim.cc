@@ -57,6 +57,8 @@ int run(int argc, char** argv) {
   Arguments arguments;
   CLI::App* array =
       app.add_subcommand("array", "mirrored arrays: crashes, drive faults, takeovers");
+  CLI::App* checked = app.add_subcommand(
+      "checked", "arrays with checksums, of drives that also lose and misplace writes and rot");
   CLI::App* session = app.add_subcommand("session", "initiator and target over a bad network");
   CLI::App* reserve = app.add_subcommand("reserve", "NVMe reservations of several hosts");
   CLI::App* nbd = app.add_subcommand("nbd", "client and server of NBD over a bad network");
@@ -67,7 +69,7 @@ int run(int argc, char** argv) {
   CLI::App* canary =
       app.add_subcommand("canary", "wrong wiring on purpose: exit 0 if all is found");
   CLI::App* mutants = app.add_subcommand("mutants", "planted bugs: exit 0 if each is found");
-  for (CLI::App* sub : {array, session, multipath, reserve, nbd, stripes})
+  for (CLI::App* sub : {array, checked, session, multipath, reserve, nbd, stripes})
     add_run_options(sub, arguments);
   for (CLI::App* sub : {canary, mutants}) {
     sub->add_option("--runs", arguments.runs, "the most runs for each");
@@ -82,6 +84,7 @@ int run(int argc, char** argv) {
 
   set_log_level(arguments.verbose ? LogLevel::kDebug : LogLevel::kOff);
   if (array->parsed()) return run_campaign(campaign_of(arguments, CampaignKind::kArray));
+  if (checked->parsed()) return run_campaign(campaign_of(arguments, CampaignKind::kChecked));
   if (session->parsed()) return run_campaign(campaign_of(arguments, CampaignKind::kSession));
   if (reserve->parsed()) return run_campaign(campaign_of(arguments, CampaignKind::kReserve));
   if (nbd->parsed()) return run_campaign(campaign_of(arguments, CampaignKind::kNbd));

@@ -41,10 +41,17 @@ RunResult run_multipath(const RunOptions& options) {
   return run_session(several);
 }
 
+RunResult run_checked(const RunOptions& options) {
+  RunOptions checked = options;
+  checked.checked = true;
+  return run_array(checked);
+}
+
 // By CampaignKind.
 constexpr KindRow kKinds[] = {{"array", run_array},         {"session", run_session},
                               {"reserve", run_reserve},     {"nbd", run_nbd},
-                              {"multipath", run_multipath}, {"stripes", run_stripes}};
+                              {"multipath", run_multipath}, {"stripes", run_stripes},
+                              {"checked", run_checked}};
 const KindRow& row_of(CampaignKind kind) { return kKinds[static_cast<size_t>(kind)]; }
 
 // Which kind of run has what the mutant breaks.
@@ -55,11 +62,13 @@ const KindRow& row_of(CampaignKind kind) { return kKinds[static_cast<size_t>(kin
                   mutant == Mutant::kForgetUnsettled;
   bool of_hosts = mutant == Mutant::kFusedUnlocked || mutant == Mutant::kAbortLate;
   bool of_stripes = mutant >= Mutant::kNoJournal;  // they are the last of the table
-  return of_stripes ? CampaignKind::kStripes
-         : reserves ? CampaignKind::kReserve
-         : of_paths ? CampaignKind::kMultipath
-         : of_hosts ? CampaignKind::kSession
-                    : CampaignKind::kArray;
+  bool of_checks = mutant >= Mutant::kTrustBlocks && !of_stripes;
+  return of_stripes  ? CampaignKind::kStripes
+         : of_checks ? CampaignKind::kChecked
+         : reserves  ? CampaignKind::kReserve
+         : of_paths  ? CampaignKind::kMultipath
+         : of_hosts  ? CampaignKind::kSession
+                     : CampaignKind::kArray;
 }
 
 std::string repeat_line(const Now& run) {
@@ -108,7 +117,7 @@ void print_summary(const Campaign& campaign, uint64_t runs, double seconds, cons
              seconds, seconds * 1e3 / static_cast<double>(runs));
   fmt::print("  {} host operations ({} errors), {} sectors checked, {} steps\n", total.host_ops,
              total.host_errors, total.sectors_checked, total.steps);
-  if (campaign.kind == CampaignKind::kArray) {
+  if (campaign.kind == CampaignKind::kArray || campaign.kind == CampaignKind::kChecked) {
     fmt::print("  {} dataplane crashes, {} takeovers, {} drive faults, {} drive power losses\n",
                total.crashes, total.takeovers, total.drive_faults, total.power_losses);
     fmt::print("  {} replacements, {} membership commits, {} fenced\n", total.replacements,

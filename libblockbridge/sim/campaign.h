@@ -8,7 +8,15 @@
 
 namespace bb::sim {
 
-enum class CampaignKind : uint8_t { kArray, kSession, kReserve, kNbd, kMultipath, kStripes };
+enum class CampaignKind : uint8_t {
+  kArray,
+  kSession,
+  kReserve,
+  kNbd,
+  kMultipath,
+  kStripes,
+  kChecked
+};
 
 // Many runs of one kind, with one seed after the other.
 struct Campaign {

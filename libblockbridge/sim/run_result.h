@@ -24,6 +24,7 @@ struct RunOptions {
   uint64_t seed = 1;
   bool above_budget = false;
   Canary canary = Canary::kNone;
+  bool checked = false;           // arrays: with checksums, and drives that lie silently
   bool digests = true;            // sessions
   bool multipath = false;         // sessions: several paths to the drive
   std::FILE* trace_to = nullptr;  // every event, one a line

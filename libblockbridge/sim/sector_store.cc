@@ -40,6 +40,8 @@ SectorStore::Page& SectorStore::obtain(uint64_t offset_bytes) {
     std::memset(slot->current, 0, kPage);
     slot->unflushed = 0;
     slot->unreadable = 0;
+    slot->wrong = 0;
+    slot->wrong_durable = 0;
     slot->listed = false;
     used_pages_.push_back(offset_bytes / kPage);
   }
@@ -71,8 +73,10 @@ void SectorStore::put_sector(uint64_t offset_bytes, const std::byte* from, bool 
   Page& page = obtain(offset_bytes);
   uint64_t within = offset_bytes % kPage;
   uint8_t bit = bit_of(offset_bytes);
+  auto others = static_cast<uint8_t>(~bit);
   if (durable) {
-    page.unflushed &= static_cast<uint8_t>(~bit);
+    page.unflushed &= others;
+    page.wrong_durable &= others;
   } else if ((page.unflushed & bit) == 0) {
     std::memcpy(page.durable + within, page.current + within, kSector);
     page.unflushed |= bit;
@@ -81,8 +85,9 @@ void SectorStore::put_sector(uint64_t offset_bytes, const std::byte* from, bool 
       unflushed_pages_.push_back(offset_bytes / kPage);
     }
   }
+  page.wrong &= others;
   if ((page.unreadable & bit) != 0) {
-    page.unreadable &= static_cast<uint8_t>(~bit);
+    page.unreadable &= others;
     --unreadable_;
   }
   if (from == nullptr) {
@@ -106,6 +111,7 @@ void SectorStore::write_zeroes(uint64_t offset_bytes, uint64_t length_bytes, boo
 
 void SectorStore::flush() {
   for (uint64_t index : unflushed_pages_) {
+    pages_[index]->wrong_durable = pages_[index]->wrong;
     pages_[index]->unflushed = 0;
     pages_[index]->listed = false;
   }
@@ -119,8 +125,11 @@ uint64_t SectorStore::lose_unflushed(Prng& prng) {
     for (uint64_t i = 0; i < kPage / kSector; ++i) {
       if ((page.unflushed & (1u << i)) == 0 || prng.below(2) == 0) continue;
       std::memcpy(page.current + i * kSector, page.durable + i * kSector, kSector);
+      auto bit = static_cast<uint8_t>(1u << i);
+      page.wrong = static_cast<uint8_t>((page.wrong & ~bit) | (page.wrong_durable & bit));
       ++lost;
     }
+    page.wrong_durable = page.wrong;
     page.unflushed = 0;
     page.listed = false;
   }
@@ -140,6 +149,26 @@ void SectorStore::make_unreadable(uint64_t offset_bytes) {
   if ((page.unreadable & bit_of(offset_bytes)) != 0) return;
   page.unreadable |= bit_of(offset_bytes);
   ++unreadable_;
+}
+
+void SectorStore::mark_wrong(uint64_t offset_bytes) {
+  Page& page = obtain(offset_bytes);
+  page.wrong |= bit_of(offset_bytes);
+  page.wrong_durable |= bit_of(offset_bytes);
+}
+
+bool SectorStore::is_wrong(uint64_t offset_bytes) const {
+  const Page* page = find(offset_bytes);
+  return page != nullptr && ((page->wrong | page->wrong_durable) & bit_of(offset_bytes)) != 0;
+}
+
+uint64_t SectorStore::wrong_sectors() const {
+  uint64_t count = 0;
+  for (uint64_t index : used_pages_) {
+    auto wrong = static_cast<uint8_t>(pages_[index]->wrong | pages_[index]->wrong_durable);
+    count += static_cast<uint64_t>(std::popcount(wrong));
+  }
+  return count;
 }
 
 uint64_t SectorStore::unflushed_sectors() const {

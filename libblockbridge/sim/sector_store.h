@@ -23,6 +23,8 @@ class SectorStore {
     std::byte durable[kPageBytes];  // meaningful for unflushed sectors only
     uint8_t unflushed = 0;          // a bit a sector
     uint8_t unreadable = 0;         // latent sector errors
+    uint8_t wrong = 0;              // sectors that are silently not what was written,
+    uint8_t wrong_durable = 0;      // and those that would not be after a power loss
     bool listed = false;            // in unflushed_pages_
   };
   // Pages used again by the next run: allocation would be most of a short run's time.
@@ -47,6 +49,10 @@ class SectorStore {
   uint64_t lose_unflushed(Prng& prng);
   void flip_bit(uint64_t offset_bytes, uint32_t bit);  // bit rot: of both layers
   void make_unreadable(uint64_t offset_bytes);
+  // It holds something else than it should (bit rot, a lost or misplaced write), until written.
+  void mark_wrong(uint64_t offset_bytes);
+  bool is_wrong(uint64_t offset_bytes) const;
+  uint64_t wrong_sectors() const;
   uint64_t unflushed_sectors() const;
   uint64_t unreadable_sectors() const { return unreadable_; }
 

@@ -124,18 +124,32 @@ Status SimDrive::apply_read(io::IoRequest& request) {
   return {};
 }
 
+void SimDrive::mark_wrong(uint64_t offset_bytes, uint64_t length_bytes) {
+  for (uint64_t at = 0; at < length_bytes; at += kSector) medium_.mark_wrong(offset_bytes + at);
+}
+
+// Where a write lands that does not land where it should.
+uint64_t SimDrive::misplace(const io::IoRequest& request) {
+  uint64_t end = std::min(faults_.silent_to_bytes, options_.size_bytes);
+  uint64_t places =
+      (end - faults_.silent_from_bytes - request.length_bytes) / options_.block_size_bytes;
+  return faults_.silent_from_bytes + prng_.below(places + 1) * options_.block_size_bytes;
+}
+
 Status SimDrive::apply_write(io::IoRequest& request) {
   ++writes_;
   if (full_) {
     return error(Code::k_no_space, "{}: write of {} bytes at {}: the drive is full", options_.name,
                  request.length_bytes, request.offset_bytes);
   }
-  if (prng_.chance(faults_.lost_write_one_in)) return {};
-  uint64_t offset = request.offset_bytes;
-  if (prng_.chance(faults_.misdirected_one_in)) {
-    uint64_t places = (options_.size_bytes - request.length_bytes) / options_.block_size_bytes;
-    offset = prng_.below(places + 1) * options_.block_size_bytes;
+  bool here = request.offset_bytes >= faults_.silent_from_bytes &&
+              request.offset_bytes + request.length_bytes <= faults_.silent_to_bytes;
+  if (here && prng_.chance(faults_.lost_write_one_in)) {
+    mark_wrong(request.offset_bytes, request.length_bytes);
+    return {};
   }
+  bool elsewhere = here && prng_.chance(faults_.misdirected_one_in);
+  uint64_t offset = elsewhere ? misplace(request) : request.offset_bytes;
   bool fails = prng_.chance(faults_.write_error_one_in);
   bool durable = !options_.lies_about_flush && (request.fua || !options_.volatile_cache);
   buffer_.assign(request.length_bytes, std::byte{0});
@@ -144,6 +158,10 @@ Status SimDrive::apply_write(io::IoRequest& request) {
   for (uint64_t at = 0; at < request.length_bytes; at += kSector) {
     if (mode == 1 || (mode == 2 && prng_.below(2) == 0)) continue;
     medium_.write(offset + at, ConstBytes(buffer_).subspan(at, kSector), durable && !fails);
+  }
+  if (elsewhere) {
+    mark_wrong(offset, request.length_bytes);
+    mark_wrong(request.offset_bytes, request.length_bytes);
   }
   if (!fails) return {};
   return error(Code::k_io_error, "{}: {} of {} bytes at {}: write error", options_.name,

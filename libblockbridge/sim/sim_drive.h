@@ -33,6 +33,9 @@ struct SimDriveFaults {
   uint32_t flush_error_one_in = 0;  // nothing became durable
   uint32_t lost_write_one_in = 0;   // reported as done, never happens
   uint32_t misdirected_one_in = 0;  // reported as done, lands elsewhere on the drive
+  // Both only of requests that lie in this range, and stay within it.
+  uint64_t silent_from_bytes = 0;
+  uint64_t silent_to_bytes = UINT64_MAX;
   uint32_t slow_one_in = 0;
   uint64_t slow_ns = 50'000'000;
 };
@@ -91,6 +94,8 @@ class SimDrive {
   Status apply(io::IoRequest& request);
   Status apply_write(io::IoRequest& request);
   Status apply_read(io::IoRequest& request);
+  uint64_t misplace(const io::IoRequest& request);
+  void mark_wrong(uint64_t offset_bytes, uint64_t length_bytes);
   void apply_discard(const io::IoRequest& request);
   void apply_in_part(Slot& slot);
   // Ends what is in flight on one cable (null: on all) because the connection is gone.

@@ -11,4 +11,5 @@ seconds=${BB_SIM_SECONDS:-5}
 echo "seeds from $first, $seconds s each"
 "$sim" array --first-seed "$first" --seconds "$seconds"
 "$sim" array --above-budget --first-seed "$first" --seconds "$seconds"
+"$sim" checked --first-seed "$first" --seconds "$seconds"
 "$sim" session --first-seed "$first" --seconds "$seconds"

@@ -25,6 +25,7 @@ struct World {
   std::unique_ptr<Array> array;
   ArrayOptions options;
   Shape shape = *parse_shape("1.2", 0);  // of what is created
+  std::optional<Integrity> integrity = Integrity::kNone;
 
   explicit World(size_t count = 2) {
     for (size_t i = 0; i < count; ++i) add_drive();
@@ -52,6 +53,7 @@ struct World {
     what.level = shape.level->id;
     if (shape.chunk_bytes != 0) what.copies = shape.copies;
     what.chunk_bytes = shape.chunk_bytes;
+    what.integrity = integrity;
     what.assume_clean = clean;
     what.options = options;
     for (auto& drive : drives) what.members.push_back(MemberDevice::borrow(*drive));

@@ -39,7 +39,7 @@ TEST(Geometry, PartsOfAMemberNeverOverlap) {
 
 TEST(Geometry, Plans) {
   std::vector<GeometryDevice> devices = {{"a", 64 * MiB, 512}, {"b", 65 * MiB, 512}};
-  auto plan = plan_geometry(kMirror, devices, 0);
+  auto plan = plan_geometry(kMirror, devices, 0, Integrity::kNone);
   ASSERT_TRUE(plan.ok()) << plan.status().to_string();
   EXPECT_EQ(plan->size_bytes(), 64 * MiB - 64 * KiB - MiB);  // copy B is in the last 64 KiB
   EXPECT_EQ(plan->range_of(65535, 2).count, 2u);
@@ -47,15 +47,33 @@ TEST(Geometry, Plans) {
   EXPECT_EQ(plan->range_of(65536, 65536).count, 1u);
 
   devices[1].block_size_bytes = 4096;
-  EXPECT_EQ(plan_geometry(kMirror, devices, 0).status().text(),
+  EXPECT_EQ(plan_geometry(kMirror, devices, 0, Integrity::kNone).status().text(),
             "b has blocks of 4096 bytes, but a has blocks of 512: all members need the same");
   devices[1] = {"b", MiB, 512};
-  EXPECT_EQ(plan_geometry(kMirror, devices, 0).code(), Code::k_no_space);
-  EXPECT_EQ(plan_geometry(kMirror, devices, 0).status().text(),
+  EXPECT_EQ(plan_geometry(kMirror, devices, 0, Integrity::kNone).code(), Code::k_no_space);
+  EXPECT_EQ(plan_geometry(kMirror, devices, 0, Integrity::kNone).status().text(),
             "b has 1048576 bytes: too small for a member, which needs 2101248");
   devices = {{"a", uint64_t{1024} * GiB, 512}};
-  EXPECT_EQ(plan_geometry(kMirror, devices, 64 * KiB).code(), Code::k_invalid_argument);
-  EXPECT_EQ(plan_geometry(kMirror, devices, 100000).code(), Code::k_invalid_argument);
+  EXPECT_EQ(plan_geometry(kMirror, devices, 64 * KiB, Integrity::kNone).code(),
+            Code::k_invalid_argument);
+  EXPECT_EQ(plan_geometry(kMirror, devices, 100000, Integrity::kNone).code(),
+            Code::k_invalid_argument);
+}
+
+// A page of checksums for each 1008 blocks follows the data, and nothing overlaps.
+TEST(Geometry, ChecksumsFit) {
+  for (uint64_t size : {3 * MiB, 8 * MiB, 64 * MiB, 100 * GiB, 16384 * GiB}) {
+    std::vector<GeometryDevice> devices = {{"a", size, 512}, {"b", size, 512}};
+    auto plan = plan_geometry(kMirror, devices, 0, Integrity::kCrc32c);
+    ASSERT_TRUE(plan.ok()) << plan.status().to_string();
+    uint64_t room = data_room_bytes(size);
+    EXPECT_LE(plan->extent_bytes(), room) << size;
+    EXPECT_GE(plan->checksum_offset_bytes(0), plan->data_offset_bytes + plan->member_bytes);
+    EXPECT_GE(plan->checksum_pages() * kChecksumsPerPage, plan->member_bytes / kCheckedBlockBytes);
+    Geometry more = *plan;
+    more.member_bytes += kRegionMinBytes;
+    EXPECT_GT(more.extent_bytes(), room) << size;
+  }
 }
 
 // The regions of a range hold all its copies, few others, and are found again from the regions.

@@ -69,7 +69,7 @@ TEST(Superblock, LimitsHoldBehindAValidChecksum) {
     const char* text;
   };
   const Case cases[] = {
-      {8, 3, 4, "version 3 (this program knows 2)"},
+      {8, 4, 4, "version 4 (this program knows 2 and 3)"},
       {56, 3, 4, "RAID level 3: there are 0, 1, 1E, 5, 6 and 10"},
       {60, 4, 4, "slot 4, and RAID 10.4 has 4"},
       {64, 97, 4, "97 members (max 96)"},

@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: Apache-2.0
+// Checksums of the members' blocks: fetched, recorded with writes, compared with reads, and written
+// back before the bitmap may forget where they are old (docs/formats/checksums.md).
+#include "raid/array_core.h"
+
+namespace bb::raid {
+namespace {
+
+constexpr size_t kPagesAtOnce = 32;
+constexpr uint64_t kPagesLeast = 1024;
+constexpr uint64_t kArrayBytesPerPage = 32 * MiB;  // so pages take an 8192th of it
+
+}  // namespace
+
+uint64_t checksum_pages_max(uint64_t array_bytes) {
+  return kPagesLeast + array_bytes / kArrayBytesPerPage;
+}
+
+// The regions of which a page has checksums.
+RegionRange ArrayCore::regions_of_sums(uint64_t page) const {
+  constexpr uint64_t kPageCovers = kChecksumsPerPage * kCheckedBlockBytes;
+  uint64_t from = page * kPageCovers;
+  uint64_t to = std::min(geometry_.member_bytes, from + kPageCovers) - 1;
+  uint64_t first = from / geometry_.region_size_bytes;
+  return {first, to / geometry_.region_size_bytes - first + 1};
+}
+
+// The checksums of these bytes of a member's data are in memory. CORRUPT, once: a page of them is
+// damaged, so nothing is recorded any more, and its regions are looked at again as after a crash.
+io::Task<Status> ArrayCore::fetch_sums(Member* member, uint64_t place_bytes,
+                                       uint64_t length_bytes) {
+  uint64_t block = place_bytes / kCheckedBlockBytes;
+  uint64_t count = length_bytes / kCheckedBlockBytes;
+  PinnedSums pinned;
+  for (;;) {
+    std::shared_ptr<Checksums> sums = member->sums;
+    uint64_t page = sums->missing(block, count);
+    if (page == sums->pages()) co_return Status();
+    if (!sums->begin_fetch(page)) {  // somebody else reads it
+      co_await sums_fetched_.wait();
+      continue;
+    }
+    Result<bool> whole = co_await fetch_page(member, sums.get(), page);
+    sums->end_fetch(page);
+    sums_fetched_.set();
+    sums_fetched_.reset();
+    BB_CO_TRY(whole.status());
+    pinned.pin(sums, page * kChecksumsPerPage, 1);
+    co_await make_room_for_sums();
+    if (!*whole) co_return fail(Code::k_corrupt, "{}: its checksums are damaged", name_of(*member));
+  }
+}
+
+// False: it is damaged.
+io::Task<Result<bool>> ArrayCore::fetch_page(Member* member, Checksums* sums, uint64_t page) {
+  io::AlignedBuffer both(kChecksumPageCopies * kChecksumPageBytes);
+  FoundChecksums found;
+  Status status =
+      co_await member->device->read(geometry_.checksum_offset_bytes(page), both.bytes());
+  if (status.ok()) {
+    found = choose_checksum_page({record_.array, member->uuid, page}, both.bytes());
+    if (found.damaged) status = error(Code::k_corrupt, "page {} of checksums is damaged", page);
+  } else if (status.code() == Code::k_io_error || status.code() == Code::k_corrupt) {
+    found.sums.fill(kNoChecksum);
+    found.damaged = true;
+  } else {
+    co_return status;
+  }
+  if (found.damaged) {
+    log_warn("array \"{}\": {}: {} -> its blocks are compared with other copies", record_.name,
+             name_of(*member), status.to_string());
+    ++member->errors;
+    RegionRange regions = regions_of_sums(page);
+    intent_.begin(regions);
+    for (uint64_t r = regions.first; r < regions.first + regions.count; ++r) {
+      if (!unequal_.test(r)) doubtful_.set(r);
+    }
+    unequal_.set_range(regions.first, regions.count);
+    copied_.clear_range(regions.first, regions.count);
+    flushing_.clear_range(regions.first, regions.count);
+    Status marked = co_await persist(regions);
+    intent_.end(regions);
+    if (!marked.ok()) co_return marked;
+    count_resync_total();
+    resync_work_.set();
+  }
+  sums->put(page, found);
+  co_return !found.damaged;
+}
+
+io::Task<void> ArrayCore::make_room_for_sums() {
+  for (bool wrote = false;; wrote = true) {
+    uint64_t resident = 0;
+    for (const auto& member : members_) resident += member->sums ? member->sums->resident() : 0;
+    for (const auto& member : members_) {
+      while (resident > sums_max_ && member->sums && member->sums->evict()) --resident;
+    }
+    if (resident <= sums_max_ || wrote) co_return;
+    (void)co_await write_sums(0);  // who fails is suspected
+  }
+}
+
+// Of all who will be written to. Who cannot say is not written to, if the array can go on without.
+io::Task<Status> ArrayCore::fetch_for_write(const io::IoRequest* request) {
+  PinnedSums pinned;
+  for (;;) {
+    Member* missing = nullptr;
+    uint64_t place = 0;
+    uint64_t length = 0;
+    for_each_copy(
+        *request, [&](Member& member, uint64_t at_bytes, uint64_t, uint64_t length_bytes) {
+          uint64_t count = length_bytes / kCheckedBlockBytes;
+          if (missing != nullptr || !member.writable() ||
+              member.sums->missing(at_bytes / kCheckedBlockBytes, count) == member.sums->pages()) {
+            return;
+          }
+          missing = &member;
+          place = at_bytes;
+          length = length_bytes;
+        });
+    if (missing == nullptr) co_return Status();
+    Status status = co_await fetch_sums(missing, place, length);
+    if (status.ok()) {
+      pinned.pin(missing->sums, place / kCheckedBlockBytes, length / kCheckedBlockBytes);
+    }
+    if (status.ok() || status.code() == Code::k_corrupt) continue;
+    MemberMask others;
+    for (const auto& member : members_) {
+      if (member->writable() && member.get() != missing) others.set(member->index);
+    }
+    if (!enough(others, geometry_.shape.all_slots())) co_return status;
+    suspect(*missing, status.to_string());
+  }
+}
+
+void ArrayCore::record_sums(Member& member, uint64_t place_bytes, std::span<const uint32_t> sums) {
+  uint64_t block = place_bytes / kCheckedBlockBytes;
+  for (uint32_t sum : sums) member.sums->set(block++, sum);
+}
+
+// Before the write itself: nobody reads these blocks meanwhile, and if it fails they are looked at
+// again.
+void ArrayCore::record_write(const io::IoRequest& request) {
+  if (BB_MUTANT(kSumsOfNothing)) return;
+  BlockSums sums;
+  if (request.iov_count > 0) {
+    sums.compute({request.iov, request.iov_count});
+  } else {
+    sums.fill(request.length_bytes / kCheckedBlockBytes, zero_block_checksum());
+  }
+  for_each_copy(request, [&](Member& member, uint64_t place_bytes, uint64_t from_bytes,
+                             uint64_t length_bytes) {
+    if (!member.writable()) return;
+    record_sums(
+        member, place_bytes,
+        sums.values().subspan(from_bytes / kCheckedBlockBytes, length_bytes / kCheckedBlockBytes));
+  });
+}
+
+// What was read of a member's data against what is recorded.
+io::Task<Status> ArrayCore::verify(Member* member, uint64_t place_bytes,
+                                   std::span<const iovec> memory) {
+  BlockSums found;
+  found.compute(memory);
+  std::span<const uint32_t> sums = found.values();
+  BB_CO_TRY(co_await fetch_sums(member, place_bytes, sums.size() * kCheckedBlockBytes));
+  // Meanwhile they may have been found damaged, by this read or by another.
+  uint64_t last_bytes = place_bytes + sums.size() * kCheckedBlockBytes - 1;
+  uint64_t region = place_bytes / geometry_.region_size_bytes;
+  if (has_unequal({region, last_bytes / geometry_.region_size_bytes - region + 1})) {
+    co_return fail(Code::k_corrupt, "its copies have to be compared first");
+  }
+  uint64_t bad = 0;
+  uint64_t first = 0;
+  for (uint64_t i = 0; i < sums.size(); ++i) {
+    uint32_t recorded = member->sums->at(place_bytes / kCheckedBlockBytes + i);
+    if (recorded == kNoChecksum || recorded == sums[i]) continue;
+    if (bad++ == 0) first = i;
+  }
+  if (bad == 0 || BB_MUTANT(kTrustBlocks)) co_return Status();
+  member->checksum_errors += bad;
+  uint64_t at = geometry_.data_offset_bytes + place_bytes + first * kCheckedBlockBytes;
+  co_return fail(Code::k_corrupt, "{} of {} blocks read from byte {} on are not what was written",
+                 bad, sums.size(), at);
+}
+
+// Writes back what has changed; `flush` not 0: only what has to be known before regions that this
+// flush covered may be clean.
+io::Task<Status> ArrayCore::write_sums(uint64_t flush) {
+  io::Mutex::Held held = co_await sums_mutex_.scoped();
+  std::vector<SumsPage> pages;
+  for (const auto& member : members_) {
+    if (!member->writable() || !member->sums) continue;
+    auto wanted = [&](uint64_t page) {
+      return flush == 0 || intent_.may_clean_any(regions_of_sums(page), flush);
+    };
+    for (uint64_t page : member->sums->take_dirty(wanted)) {
+      pages.push_back({.member = member.get(), .sums = member->sums, .page = page});
+    }
+  }
+  Status status = co_await flush_for_sums(pages);
+  std::span<SumsPage> left = pages;
+  while (!left.empty() && status.ok()) {
+    size_t count = std::min(left.size(), kPagesAtOnce);
+    status = co_await write_sums_at_once(left.first(count));
+    left = left.subspan(count);
+  }
+  for (SumsPage& page : left) page.sums->written(page.page, false);
+  co_return status;
+}
+
+// The copy that is overwritten is the older one; the newer one has to be durable by then.
+io::Task<Status> ArrayCore::flush_for_sums(std::span<const SumsPage> pages) {
+  bool wanted = false;
+  for (const SumsPage& page : pages) {
+    uint64_t epoch = page.sums->written_epoch(page.page);
+    wanted = wanted || (epoch != 0 && epoch >= page.member->flushed_epoch);
+  }
+  if (!wanted || BB_MUTANT(kSumsUnflushed)) co_return Status();
+  Result<uint64_t> flushed = co_await flush_members();
+  co_return flushed.status();
+}
+
+io::Task<Status> ArrayCore::write_sums_at_once(std::span<SumsPage> pages) {
+  FanOut fan(*this);
+  uint64_t slots = 0;
+  for (SumsPage& page : pages) {
+    page.buffer = io::AlignedBuffer::uncleared(kChecksumPageBytes);
+    page.memory = page.buffer.as_iovec();
+    uint64_t generation = page.sums->generation(page.page) + 1;
+    encode_checksum_page({record_.array, page.member->uuid, page.page, generation},
+                         page.sums->sums(page.page), page.buffer.bytes());
+    uint64_t copy = generation % kChecksumPageCopies;
+    fan.add(*page.member,
+            {.op = io::IoOp::kWrite,
+             .offset_bytes = geometry_.checksum_offset_bytes(page.page) + copy * kChecksumPageBytes,
+             .length_bytes = kChecksumPageBytes,
+             .iov = &page.memory,
+             .iov_count = 1});
+    slots |= page.member->slot_bit();
+  }
+  co_await fan;
+  for (uint32_t i = 0; i < fan.count(); ++i) {
+    pages[i].sums->written(pages[i].page, fan.leg(i).status.ok(), intent_.epoch());
+  }
+  MemberMask ok_mask;
+  co_return judge(fan, slots, &ok_mask);
+}
+
+}  // namespace bb::raid
