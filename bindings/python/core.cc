@@ -411,8 +411,8 @@ void bind_export(py::module_& m) {
 void bind_array(py::module_& m) {
   auto open_array = [](PyRuntime& runtime, const std::vector<PyDevice*>& members,
                        const std::string& name, const std::string& store, bool assume_clean,
-                       bool fresh, const std::string& level, uint32_t copies,
-                       uint64_t chunk_bytes) {
+                       bool fresh, const std::string& level, uint32_t copies, uint64_t chunk_bytes,
+                       const std::string& integrity) {
     py::gil_scoped_release released;
     std::list<Calls::Guard> open;
     std::vector<const bb::Device*> devices;
@@ -420,8 +420,11 @@ void bind_array(py::module_& m) {
       open.emplace_back(member->calls());
       devices.push_back(&member->get());
     }
-    bb::ArrayOptions options{
-        .assume_clean = assume_clean, .level = level, .copies = copies, .chunk_bytes = chunk_bytes};
+    bb::ArrayOptions options{.assume_clean = assume_clean,
+                             .level = level,
+                             .copies = copies,
+                             .chunk_bytes = chunk_bytes,
+                             .integrity = integrity};
     return runtime.with([&](bb::Runtime& in) {
       return std::make_unique<PyArray>(fresh ? bb::Array::create(in, devices, name, store, options)
                                              : bb::Array::assemble(in, devices, name, store));
@@ -433,6 +436,7 @@ void bind_array(py::module_& m) {
       .def("info_json", guarded(&bb::Array::info_json), NoGil())
       .def("fail_member", guarded(&bb::Array::fail_member), NoGil())
       .def("readmit_member", guarded(&bb::Array::readmit_member), NoGil())
+      .def("scrub_json", guarded(&bb::Array::scrub_json), NoGil())
       .def("wait_clean", guarded(&bb::Array::wait_clean), NoGil())
       .def("close", &PyArray::close);
 }

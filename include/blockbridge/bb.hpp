@@ -176,6 +176,7 @@ struct ArrayOptions {
   uint32_t copies = 0;
   uint64_t chunk_bytes = 0;
   uint64_t region_bytes = 0;
+  std::string integrity;  // "crc32c", "none"; empty: what the level has by itself
 };
 
 class Array : public Owner<bb_array> {
@@ -203,6 +204,11 @@ class Array : public Owner<bb_array> {
   void readmit_member(const std::string& uuid) {
     check(bb_array_readmit_member(handle_, uuid.c_str()));
   }
+  std::string scrub_json() {
+    char* json = nullptr;
+    check(bb_array_scrub(handle_, &json));
+    return take_text(json);
+  }
   void wait_clean(uint64_t timeout_ms) { check(bb_array_wait_clean(handle_, timeout_ms)); }
 
  private:
@@ -219,6 +225,7 @@ class Array : public Owner<bb_array> {
     options.copies = given.copies;
     options.chunk_bytes = given.chunk_bytes;
     options.region_bytes = given.region_bytes;
+    options.integrity = given.integrity.empty() ? nullptr : given.integrity.c_str();
     check(open(runtime.get(), handles.data(), handles.size(), &options, &handle_));
   }
 };

@@ -322,8 +322,10 @@ typedef struct bb_array_options {
   uint32_t reserved;     /* 0 */
   uint64_t chunk_bytes;  /* create, not level 1: consecutive bytes on one member, a power of two
                           * from 4096 to 16777216; 0 = 65536 */
+  const char* integrity; /* create: "crc32c" keeps a checksum of each 4 KiB of each member, compared
+                          * on every read; "none"; NULL = crc32c for 1, 1E and 10, else none */
 } bb_array_options;
-#define BB_ARRAY_OPTIONS_INIT {sizeof(bb_array_options), 0, NULL, NULL, 0, NULL, 0, 0, 0}
+#define BB_ARRAY_OPTIONS_INIT {sizeof(bb_array_options), 0, NULL, NULL, 0, NULL, 0, 0, 0, NULL}
 
 /* Makes a new array over devices: RAID 1 (2 to 8 of them), 10 (3 to 64), 1E (3 to 63, odd), 5 (3 to
  * 64), 6 (4 to 64) or, without redundancy, 0 (1 to 64); what they held is lost. With parity (5, 6)
@@ -347,8 +349,8 @@ BB_API int bb_array_assemble(bb_runtime* runtime, bb_device* const* members, siz
 BB_API bb_device* bb_array_device(bb_array* array);
 
 /* State as JSON text, stable keys: name, uuid, state, version, size_bytes, region_bytes,
- * dirty_regions, level, slots, copies, chunk_bytes, resync {done_bytes, total_bytes}, members
- * [{uuid, state, generation, detail}].
+ * dirty_regions, level, slots, copies, chunk_bytes, integrity, resync {done_bytes, total_bytes},
+ * members [{uuid, state, generation, detail, repaired_ranges, checksum_errors}].
  * `*json` is freed by bb_string_free. Since 0.1. */
 BB_API int bb_array_get_info(bb_array* array, char** json);
 BB_API void bb_string_free(char* text);
@@ -360,6 +362,13 @@ BB_API int bb_array_readmit_member(bb_array* array, const char* member_uuid);
 
 /* Waits until no resync runs. Errors: BB_TIMED_OUT after timeout_ms. Since 0.1. */
 BB_API int bb_array_wait_clean(bb_array* array, uint64_t timeout_ms);
+
+/* Reads every copy of everything and compares it with its checksum and the other copies; rewrites
+ * what a checksum proves wrong, and nothing else. Blocks until it is through. `*json`, freed by
+ * bb_string_free: checked_bytes, skipped_bytes, repaired_blocks, unrepaired_blocks, findings
+ * [{offset_bytes, repaired}] (the first 1000 blocks of 4 KiB). Errors: BB_NOT_SUPPORTED (levels 5
+ * and 6), BB_UNAVAILABLE, BB_CANCELLED (closed meanwhile). Since 0.1. */
+BB_API int bb_array_scrub(bb_array* array, char** json);
 
 /* Stops the array cleanly. Gives back BB_BAD_STATE while an export uses it. Since 0.1. */
 BB_API int bb_array_close(bb_array** array);

@@ -28,7 +28,7 @@ namespace bb::backplane {
 //                         reason?}], refused: [{backplane, slot, uri, reason}],
 //                         chosen?: [id], choice?: text, backplanes}
 //   array.create {name, raid?: "LEVEL.MEMBERS[.COPIES]", chunk_bytes?, query?, spread?,
-//                     region_bytes?, assume_clean?}
+//                     region_bytes?, assume_clean?, integrity?: "crc32c" | "none"}
 //                     -> as array.info
 //   array.list {}     -> {arrays: [as array.info]}
 //   array.info {name} -> {name, uuid, state, detail, raid, level, copies, chunk_bytes, epoch,
@@ -36,6 +36,10 @@ namespace bb::backplane {
 //                         [{drive, place, state, ...}], dirty_regions, resync: {total_bytes,
 //                         done_bytes, written_bytes, text}, exports: [...], ...}
 //   array.fail {name, drive}, array.readmit {name, drive} -> as array.info
+//   array.scrub {name} -> as array.info; runs in the background, array.info tells of it in scrub:
+//                     {state: "never" | "running" | "done" | "failed", text, detail, done_bytes,
+//                     total_bytes, begun_wall_ns, ended_wall_ns, skipped_bytes, repaired_blocks,
+//                     unrepaired_blocks, findings: [{offset_bytes, repaired}]}
 //   array.stop {name} -> {name, state}: until array.start or a restart of the daemon
 //   array.start {name}, array.remove {name}
 //   target.list {}    -> {targets: [{array, protocol, address, name, uri}]}
@@ -71,6 +75,7 @@ class Dataplane {
   io::Task<Result<Json>> array_info(Json params);
   io::Task<Result<Json>> array_fail(Json params);
   io::Task<Result<Json>> array_readmit(Json params);
+  io::Task<Result<Json>> array_scrub(Json params);
   io::Task<Result<Json>> array_stop(Json params);
   io::Task<Result<Json>> array_start(Json params);
   io::Task<Result<Json>> array_remove(Json params);

@@ -124,6 +124,7 @@ void Dataplane::add_methods() {
   add_method("array.info", &Dataplane::array_info);
   add_method("array.fail", &Dataplane::array_fail);
   add_method("array.readmit", &Dataplane::array_readmit);
+  add_method("array.scrub", &Dataplane::array_scrub);
   add_method("array.stop", &Dataplane::array_stop);
   add_method("array.start", &Dataplane::array_start);
   add_method("array.remove", &Dataplane::array_remove);
@@ -247,6 +248,8 @@ Result<ArrayCreateRequest> Dataplane::parse_create(const Json& params) const {
   BB_ASSIGN(request.spread, fields.boolean_or("spread", true));
   BB_ASSIGN(request.region_bytes, fields.u64_or("region_bytes", 0));
   BB_ASSIGN(request.assume_clean, fields.boolean_or("assume_clean", false));
+  BB_ASSIGN(std::string integrity, fields.text_or("integrity", "", 32));
+  BB_ASSIGN(request.integrity, raid::integrity_from_name(integrity));
   BB_TRY(fields.reject_unknown());
   if (arrays_.contains(request.name) || stopped_.contains(request.name))
     return error(Code::k_already_exists, "array \"{}\" exists", request.name);
@@ -286,6 +289,13 @@ io::Task<Result<Json>> Dataplane::array_list(Json params) {
 io::Task<Result<Json>> Dataplane::array_info(Json params) {
   BB_CO_ASSIGN(std::string name, parse_name(params, "array.info"));
   BB_CO_ASSIGN(ManagedArray * array, find_array(name));
+  co_return describe_array(*array);
+}
+
+io::Task<Result<Json>> Dataplane::array_scrub(Json params) {
+  BB_CO_ASSIGN(std::string name, parse_name(params, "array.scrub"));
+  BB_CO_ASSIGN(ManagedArray * array, find_array(name));
+  BB_CO_TRY(array->start_scrub());
   co_return describe_array(*array);
 }
 

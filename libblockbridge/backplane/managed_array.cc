@@ -196,6 +196,7 @@ io::Task<void> ManagedArray::take_back_members() {
 
 io::Task<void> ManagedArray::stop() {
   stopping_.set();
+  scrub_cancelled_ = true;
   co_await tasks_.join();
   if (array_ != nullptr) {
     Status status = co_await array_->close();

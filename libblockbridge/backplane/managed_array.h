@@ -29,6 +29,7 @@ struct ArrayCreateRequest {
   bool spread = true;
   uint64_t region_bytes = 0;
   bool assume_clean = false;
+  std::optional<raid::Integrity> integrity;  // unset: what the level has by itself
 };
 
 // An array with all that keeps it alive: claims on its drives, connections to them, assembly after
@@ -61,6 +62,8 @@ class ManagedArray {
   // until he readmits it, over restarts too.
   io::Task<Status> fail(std::string drive);
   io::Task<Status> readmit(std::string drive);
+  // In the background; describe() tells how far it is and what it found. BAD_STATE: one runs.
+  Status start_scrub();
 
  private:
   struct Slot {
@@ -91,6 +94,16 @@ class ManagedArray {
   Slot* slot_of_member(const raid::ArrayMemberInfo& member) const;
   Result<raid::ArrayMemberInfo> find_member(std::string_view drive) const;
   void came_online();
+  io::Task<void> run_scrub();
+  Json describe_scrub() const;
+
+  struct Scrub {
+    std::string state = "never";  // since this daemon started; "running", "done", "failed"
+    std::string detail;
+    uint64_t begun_wall_ns = 0, ended_wall_ns = 0;
+    uint64_t done_bytes = 0;
+    raid::ScrubReport report;
+  };
 
   ArrayServices services_;
   ArrayBook::Entry entry_;
@@ -101,6 +114,8 @@ class ManagedArray {
   bool owns_epoch_ = false;
   uint64_t started_ns_ = 0;
   bool stopped_ = false;
+  bool scrub_cancelled_ = false;
+  Scrub scrub_;
   io::Event stopping_;
   io::TaskGroup tasks_;
 };

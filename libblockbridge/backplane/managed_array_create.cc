@@ -23,6 +23,7 @@ io::Task<Status> ManagedArray::create(ArrayCreateRequest request) {
                          .copies = request.shape.copies,
                          .chunk_bytes = request.shape.chunk_bytes,
                          .assume_clean = request.assume_clean,
+                         .integrity = request.integrity,
                          // Who owns a drive is told by its claim, and these are ours now: what a
                          // former array left on them no longer counts.
                          .force = true,

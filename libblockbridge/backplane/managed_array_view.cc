@@ -32,7 +32,8 @@ Json describe_member(const raid::ArrayMemberInfo& member) {
           {"reads", member.reads},
           {"writes", member.writes},
           {"errors", member.errors},
-          {"repaired_ranges", member.repaired_ranges}};
+          {"repaired_ranges", member.repaired_ranges},
+          {"checksum_errors", member.checksum_errors}};
 }
 
 }  // namespace
@@ -65,6 +66,8 @@ Json ManagedArray::describe() const {
     json["state"] = "recover";
   }
   json["capacity_bytes"] = info.size_bytes;
+  json["integrity"] = raid::integrity_name(info.integrity);
+  json["scrub"] = describe_scrub();
   json["region_size_bytes"] = info.region_size_bytes;
   json["regions"] = info.regions;
   json["dirty_regions"] = info.dirty_regions;

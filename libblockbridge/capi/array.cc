@@ -34,6 +34,7 @@ struct Request {
   std::string level = "1";
   uint32_t copies = 0;
   uint64_t chunk_bytes = 0;
+  std::string integrity;
   bool assume_clean = false;
 };
 
@@ -60,6 +61,7 @@ Task<Result<std::unique_ptr<Array>>> create(const Request* request, bb_array* in
   what.level = *level;
   what.copies = request->copies;
   what.chunk_bytes = request->chunk_bytes;
+  BB_CO_ASSIGN(what.integrity, bb::raid::integrity_from_name(request->integrity));
   co_return co_await Array::create(request->runtime->runtime->context(), std::move(what),
                                    into->authority.get());
 }
@@ -151,6 +153,7 @@ int open_array(const char* call, bb_runtime* runtime, bb_device* const* members,
                   .level = options.level == nullptr ? "1" : options.level,
                   .copies = options.copies,
                   .chunk_bytes = options.chunk_bytes,
+                  .integrity = options.integrity == nullptr ? "" : options.integrity,
                   .assume_clean = options.assume_clean != 0};
   auto handle = std::make_unique<bb_array>();
   status = capi::call(runtime, [&] { return open(&request, handle.get(), opener); });
@@ -176,6 +179,8 @@ bb::Json describe(const bb::raid::ArrayInfo& info) {
                        {"drive", member.label},
                        {"present", member.present},
                        {"behind_bytes", member.behind_bytes},
+                       {"repaired_ranges", member.repaired_ranges},
+                       {"checksum_errors", member.checksum_errors},
                        {"detail", member.detail}});
   }
   return {{"name", info.name},
@@ -186,6 +191,7 @@ bb::Json describe(const bb::raid::ArrayInfo& info) {
           {"slots", info.slots},
           {"copies", info.copies},
           {"chunk_bytes", info.chunk_bytes},
+          {"integrity", bb::raid::integrity_name(info.integrity)},
           {"version", info.version},
           {"epoch", info.epoch},
           {"reason", info.reason},
@@ -215,6 +221,24 @@ int change_member(const char* call, bb_array* array, const char* uuid, MemberCha
   if (!member.ok()) return capi::code_of(member.status().with_context(call));
   return capi::code_of(
       capi::call(array->runtime, [&] { return change(array->array.get(), *member); }));
+}
+
+bb::Json describe(const bb::raid::ScrubReport& report) {
+  bb::Json findings = bb::Json::array();
+  for (const bb::raid::ScrubFinding& finding : report.findings) {
+    findings.push_back({{"offset_bytes", finding.offset_bytes}, {"repaired", finding.repaired}});
+  }
+  return {{"checked_bytes", report.checked_bytes},
+          {"skipped_bytes", report.skipped_bytes},
+          {"repaired_blocks", report.repaired_blocks},
+          {"unrepaired_blocks", report.unrepaired_blocks},
+          {"findings", std::move(findings)}};
+}
+
+Task<Status> scrub(Array* array, std::string* json) {
+  Result<bb::raid::ScrubReport> report = co_await array->scrub({});
+  if (report.ok()) *json = bb::dump_json(describe(*report));
+  co_return report.status();
 }
 
 Task<Status> wait_clean(bb_array* array, uint64_t timeout_ms) {
@@ -253,6 +277,17 @@ int bb_array_fail_member(bb_array* array, const char* member_uuid) {
 
 int bb_array_readmit_member(bb_array* array, const char* member_uuid) {
   return change_member("bb_array_readmit_member", array, member_uuid, readmit_member);
+}
+
+int bb_array_scrub(bb_array* array, char** json) {
+  if (array == nullptr || json == nullptr) {
+    return capi::invalid("bb_array_scrub: an argument is NULL");
+  }
+  *json = nullptr;
+  std::string text;
+  Status status = capi::call(array->runtime, [&] { return scrub(array->array.get(), &text); });
+  if (status.ok()) *json = capi::copy_text(text);
+  return capi::code_of(status);
 }
 
 int bb_array_wait_clean(bb_array* array, uint64_t timeout_ms) {

@@ -17,6 +17,7 @@ struct Arguments {
   std::string drive;
   std::string raid = "1.2";
   std::string chunk;
+  std::string integrity;
   std::string bitmap_chunk;
   std::vector<std::string> from, select, reject, unique;
   bool spread = true;
@@ -70,11 +71,13 @@ std::string render_array(std::string title, const Json& array) {
   Json row = list_row(array);
   Json resync = array.value("resync", Json::object());
   row["sync"] = resync.value("text", Json(""));
+  row["scrub_text"] = array.value("scrub", Json::object()).value("text", Json(""));
   std::string out = render_record(std::move(title), row,
                                   {{"state", "state"},
                                    {"detail", "detail"},
                                    {"raid", "raid"},
                                    {"chunk", "chunk_bytes", Kind::kSize},
+                                   {"integrity", "integrity"},
                                    {"capacity", "capacity_bytes", Kind::kSize},
                                    {"members", "members_text"},
                                    {"domains", "domains"},
@@ -83,6 +86,7 @@ std::string render_array(std::string title, const Json& array) {
                                    {"bitmap chunk", "region_size_bytes", Kind::kSize},
                                    {"dirty chunks", "dirty_regions"},
                                    {"sync", "sync"},
+                                   {"scrub", "scrub_text"},
                                    {"version", "version"},
                                    {"epoch", "epoch"},
                                    {"last change", "reason"},
@@ -95,6 +99,7 @@ std::string render_array(std::string title, const Json& array) {
                               {"Generation", "generation"},
                               {"Behind", "behind_bytes", Kind::kSize},
                               {"Errors", "errors"},
+                              {"Checksum errors", "checksum_errors"},
                               {"Detail", "detail"}});
   Json exports = array.value("exports", Json::array());
   if (!exports.empty()) {
@@ -157,6 +162,7 @@ int create(const Arguments& arguments) {
     return fail_control(kProgram, arguments.control, shape.status().with_context("--raid"));
   }
   params["raid"] = arguments.raid;
+  if (!arguments.integrity.empty()) params["integrity"] = arguments.integrity;
   if (arguments.explain) return explain(arguments, *shape, params);
   return finish(arguments, control_call(arguments.control, "array.create", std::move(params)),
                 "Created array");
@@ -186,6 +192,7 @@ constexpr Verb kVerbs[] = {
     {"info", "everything about one array", false, "array.info", "Array"},
     {"fail", "treat a member as failed", true, "array.fail", "Array"},
     {"readmit", "let a failed member come back, with a resync", true, "array.readmit", "Array"},
+    {"scrub", "compare every copy of everything, in the background", false, "array.scrub", "Array"},
     {"start", "start an array that was stopped", false, "array.start", "Started array"},
     {"stop", "stop an array that nobody uses", false, "array.stop", "Stopped array"},
     {"remove", "remove an array and free its drives", false, "array.remove", "Removed array"},
@@ -214,6 +221,9 @@ CLI::App* add_create(CLI::App& app, Arguments* arguments) {
                     "copies are equal already: no first sync (5 and 6 are zeroed in any case)");
   command->add_option("--chunk", arguments->chunk,
                       "consecutive bytes on one drive, such as 64KiB; not of level 1");
+  command->add_option("--integrity", arguments->integrity,
+                      "crc32c: a checksum of each 4KiB of each drive; or none (default: crc32c "
+                      "for 1, 1E and 10)");
   command->add_option("--bitmap-chunk", arguments->bitmap_chunk,
                       "bytes that one bit of the bitmap stands for, such as 4MiB");
   return command;

@@ -38,6 +38,49 @@ def test_mirror_survives_a_lost_member(runtime, tmp_path):
     close_all(devices)
 
 
+def flip(path, offset):
+    with open(path, "r+b") as file:
+        file.seek(offset)
+        byte = file.read(1)[0]
+        file.seek(offset)
+        file.write(bytes([byte ^ 0x10]))
+
+
+def test_checksums_find_what_a_drive_made_of_the_data(runtime, tmp_path):
+    devices = open_files(runtime, tmp_path, 2)
+    store = f"file:{tmp_path}/cluster.db"
+    data = numpy.random.default_rng(4).integers(0, 256, 1 << 20, dtype=numpy.uint8)
+    with bb.Array.create(devices, name="m", store=store, assume_clean=True) as array:
+        assert array.state["integrity"] == "crc32c"
+        array.write(0, data)
+        array.flush()
+    files = sorted(tmp_path.glob("*.img"))
+    at = 1 << 20  # where a member's data begin
+    flip(files[0], at + 5000)
+    flip(files[1], at + 70000)
+    flip(files[1], at + 900000)
+    with bb.Array.assemble(devices, store=store) as array:
+        assert array.read(0, data.size) == bytes(data)
+        report = array.scrub()
+        assert report["unrepaired_blocks"] == 0
+        errors = [member["checksum_errors"] for member in array.state["members"]]
+        assert report["repaired_blocks"] + sum(errors) >= 3
+        assert array.scrub()["findings"] == []
+        flip(files[0], at + 8192)
+        flip(files[1], at + 8192)
+        with pytest.raises(bb.CorruptError, match="not what was written"):
+            array.read(8192, 4096)
+        (finding,) = array.scrub()["findings"]
+        assert finding == {"offset_bytes": 8192, "repaired": False}
+    with pytest.raises(bb.InvalidArgumentError, match="there are crc32c and none"):
+        bb.Array.create(devices, name="n", store=store, integrity="md5")
+    with pytest.raises(bb.NotSupportedError, match="not there for RAID 5"):
+        (tmp_path / "more").mkdir()
+        more = open_files(runtime, tmp_path / "more", 3)
+        bb.Array.create(more, name="n", store=store, level="5", integrity="crc32c")
+    close_all(devices)
+
+
 @pytest.mark.parametrize(
     ("level", "count", "copies", "lost"),
     [
