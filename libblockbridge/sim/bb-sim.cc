@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "sim/campaign.h"
+#include "sim/tiny_campaign.h"
 
 namespace bb::sim {
 namespace {
@@ -32,6 +33,16 @@ void add_run_options(CLI::App* app, Arguments& arguments) {
   app->add_flag("--trace", arguments.trace, "print every event of the run");
   app->add_flag("--trace-hash", arguments.trace_hash, "print seed, hash and number of events");
   app->add_flag("--log", arguments.verbose, "let the code under test write its log");
+}
+
+void add_tiny_options(CLI::App* app, TinyArguments& arguments) {
+  app->add_flag("--full", arguments.full, "all configurations, not only the short set");
+  app->add_option("--only", arguments.only, "the configuration of this name");
+  app->add_option("--choices", arguments.choices, "repeat the run that a failure printed")
+      ->needs("--only");
+  app->add_option("--mutant", arguments.mutant, "with this planted bug");
+  app->add_option("--runs", arguments.runs_max, "the most runs of each configuration");
+  app->add_flag("--all-orders", arguments.without_reduction, "of what commutes too");
 }
 
 Campaign campaign_of(const Arguments& arguments, CampaignKind kind) {
@@ -80,6 +91,10 @@ int run(int argc, char** argv) {
   for (CLI::App* sub : {session, multipath}) {
     sub->add_flag("--no-digests", arguments.no_digests, "without header and data digests");
   }
+  TinyArguments tiny_arguments;
+  CLI::App* tiny = app.add_subcommand(
+      "tiny", "two writers, a failure and a crash on tiny arrays: all that may happen");
+  add_tiny_options(tiny, tiny_arguments);
   CLI11_PARSE(app, argc, argv);
 
   set_log_level(arguments.verbose ? LogLevel::kDebug : LogLevel::kOff);
@@ -90,6 +105,7 @@ int run(int argc, char** argv) {
   if (nbd->parsed()) return run_campaign(campaign_of(arguments, CampaignKind::kNbd));
   if (multipath->parsed()) return run_campaign(campaign_of(arguments, CampaignKind::kMultipath));
   if (stripes->parsed()) return run_campaign(campaign_of(arguments, CampaignKind::kStripes));
+  if (tiny->parsed()) return run_tiny(tiny_arguments);
   if (canary->parsed()) return run_canaries(arguments.runs, arguments.only);
   return run_mutants(arguments.runs, arguments.only);
 }
