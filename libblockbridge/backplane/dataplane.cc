@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "backplane/dataplane.h"
 
+#include <algorithm>
+
 #include "base/log.h"
 #include "base/units.h"
 #include "io/rpc/stats_methods.h"
@@ -60,6 +62,7 @@ Status Dataplane::listen() {
   if (!config_.nvme_listen.empty()) {
     io::nvme::TargetOptions options;
     for (const std::string& address : config_.nvme_listen) options.listen.push_back({address});
+    options.expects = [this](const std::string& nqn) { return may_export(nqn); };
     BB_ASSIGN(target_, io::nvme::Target::create(context_, std::move(options)));
   }
   for (const std::string& address : config_.nbd_listen) {
@@ -95,6 +98,7 @@ io::Task<Status> Dataplane::load_arrays() {
     arrays_[name] = make_array(std::move(entry));
     arrays_[name]->resume();
   }
+  loaded_ = true;
   co_return Status();
 }
 
@@ -145,6 +149,13 @@ Status Dataplane::export_array(ManagedArray& array) {
                                    .model = "Blockbridge array"}));
   if (nbd_addresses_.empty()) return ok_status();
   return nbd_.add_export(record.name, *array.array(), {.description = "array " + record.name});
+}
+
+// Hosts come back at once after a restart, and arrays wait for their disk nodes.
+bool Dataplane::may_export(const std::string& nqn) const {
+  return !loaded_ || std::ranges::any_of(arrays_, [&nqn](const auto& each) {
+    return disk_nqn(each.second->record().uuid) == nqn;
+  });
 }
 
 io::Task<void> Dataplane::withdraw_exports(ManagedArray* array) {

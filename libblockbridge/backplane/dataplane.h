@@ -89,6 +89,7 @@ class Dataplane {
   Result<ArrayCreateRequest> parse_create(const Json& params) const;
   std::unique_ptr<ManagedArray> make_array(ArrayBook::Entry entry);
   Status export_array(ManagedArray& array);
+  bool may_export(const std::string& nqn) const;
   io::Task<void> withdraw_exports(ManagedArray* array);
   io::Task<Status> stop_array(ManagedArray* array);
   io::Task<void> sweep();
@@ -107,6 +108,7 @@ class Dataplane {
   std::unique_ptr<cluster::MembershipStore> authority_;
   OwnerIdentity us_;
   std::map<std::string, std::unique_ptr<ManagedArray>> arrays_;
+  bool loaded_ = false;                              // arrays_ has all that the book knows
   std::map<std::string, ArrayBook::Entry> stopped_;  // by array.stop
   std::set<std::string> busy_names_;  // being created, stopped, removed: nobody else may touch them
   std::vector<ArrayBook::Entry> removing_;  // claims still to be given back

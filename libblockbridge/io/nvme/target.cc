@@ -54,6 +54,7 @@ Target::Target(Context context, TargetOptions options)
   core_.set_save_reservation([this](NamespaceRef of, const ReservationState& state) {
     saving_.spawn(save_reservation(std::move(of), state));
   });
+  core_.set_expects(options_.expects);
   core_.recorder = FlightRecorder(options_.slow_ns);
   housekeeping_.owner = this;
   housekeeping_.fire = [](Timer* timer) { static_cast<Housekeeping*>(timer)->owner->keep_house(); };

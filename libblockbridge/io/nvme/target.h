@@ -24,6 +24,9 @@ struct TargetOptions {
   // Takes the connections to subsystems that live elsewhere (SubsystemOptions::home); called on the
   // target's loop.
   std::function<void(Handover)> hand_over;
+  // Is a subsystem that is not here on its way, such as one whose array is being assembled? Its
+  // hosts are told to try again; told that there is none, Linux gives up and fails all I/O.
+  std::function<bool(const std::string& nqn)> expects;
   DigestPolicy digests = DigestPolicy::kAllow;
   // By TLS 1.3, with a host's key in the SecurityConfig of a subsystem; kAllowed: plain hosts too,
   // where no keys are given out.

@@ -142,7 +142,11 @@ ConnectAnswer TargetCore::connect_admin(TargetQueue& queue, const ConnectCommand
   std::shared_ptr<Subsystem> subsystem;
   if (data.subsystem_nqn != kDiscoveryNqn) {
     auto found = subsystems_.find(data.subsystem_nqn);
-    if (found == subsystems_.end()) return bad_data(kConnectDataSubsystemAt);
+    if (found == subsystems_.end()) {
+      bool later = expects_ && expects_(data.subsystem_nqn);
+      if (later) return {.status = NvmeStatus::kConnectControllerBusy};
+      return bad_data(kConnectDataSubsystemAt);
+    }
     subsystem = found->second;
     ConnectAnswer admitted = admit(*subsystem, data.host);
     if (admitted.status != NvmeStatus::kSuccess) return admitted;

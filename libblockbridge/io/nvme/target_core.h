@@ -50,6 +50,7 @@ class TargetCore {
   const std::map<std::string, std::shared_ptr<Subsystem>>& subsystems() const {
     return subsystems_;
   }
+  void set_expects(std::function<bool(const std::string& nqn)> e) { expects_ = std::move(e); }
 
   ConnectAnswer connect(TargetQueue& queue, const ConnectCommand& command, ConstBytes data,
                         uint64_t now_ns);
@@ -126,6 +127,7 @@ class TargetCore {
   FillRandom random_;
   std::vector<DiscoveryEntry> addresses_;
   std::map<std::string, std::shared_ptr<Subsystem>> subsystems_;
+  std::function<bool(const std::string& nqn)> expects_;  // of those that are not there
   std::vector<std::unique_ptr<Controller>> controllers_;
   std::vector<Leftover> leftovers_;
   std::vector<TargetQueue*> waiting_;  // whose Connect waits until leftovers are gone

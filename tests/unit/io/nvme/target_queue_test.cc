@@ -95,6 +95,18 @@ TEST_F(TargetQueueTest, AdmissionIsAskedAtEveryConnect) {
   EXPECT_EQ(connect(0, 0xffff), NvmeStatus::kConnectControllerBusy);
 }
 
+TEST_F(TargetQueueTest, WhoIsExpectedIsToldToTryAgain) {
+  core.set_expects([](const std::string& nqn) { return nqn == "nqn.x:soon"; });
+  auto connect = [&](const char* nqn) {
+    Link link(core, memory);
+    link.init();
+    link.send(link.wire.connect(0, 31, 0xffff, nqn));
+    return link.last().status;
+  };
+  EXPECT_EQ(connect("nqn.x:soon"), NvmeStatus::kConnectControllerBusy);
+  EXPECT_EQ(connect("nqn.x:never"), final_status(NvmeStatus::kConnectInvalidParameters));
+}
+
 TEST_F(TargetQueueTest, PropertiesAndReset) {
   auto link = admin();
   auto get = [&](uint32_t offset, uint32_t size) {
