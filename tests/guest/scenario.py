@@ -68,9 +68,9 @@ class Scenario:
         return output
 
 
-def main(run):
+def main(run, parser=None):
     """run(options, folder); exit code 0 passed, 1 failed, 77 skipped (with "skipped: why")."""
-    parser = argparse.ArgumentParser()
+    parser = parser or argparse.ArgumentParser()
     parser.add_argument("kernel", choices=META_PACKAGES)
     parser.add_argument("--long", action="store_true")
     parser.add_argument("--build-dir", default="build")

@@ -9,6 +9,55 @@ mkdir -p /tmp/files
 for n in 1 2 3 4 5 6 7 8; do head -c $((n * 250007)) /dev/urandom >/tmp/files/$n; done
 """
 
+# Writes files until there is /run/stop; keeps the sum of a file once that and its name are on the
+# disk, and of the newest 400 files only. /run/written is how many there were.
+_WRITER = """
+mkdir -p /run/sums
+i=0
+while [ ! -e /run/stop ]; do
+  head -c $((4096 * (1 + i % 9))) /dev/urandom >/run/new
+  mkdir -p /mnt/$((i % 8))
+  if dd if=/run/new of=/mnt/$((i % 8))/$i conv=fsync 2>/run/dd.log && sync -f /mnt; then
+    sha256sum </run/new >/run/sums/$i
+  else
+    cat /run/dd.log >/run/failed
+    break
+  fi
+  if [ $i -ge 400 ]; then
+    old=$((i - 400)); rm /run/sums/$old /mnt/$((old % 8))/$old
+  fi
+  i=$((i + 1)); echo $i >/run/written
+done
+echo >/run/writer.ended
+"""
+START_WRITER = f"""
+rm -rf /run/stop /run/failed /run/sums /run/writer.ended; echo 0 >/run/written
+cat >/run/writer.sh <<'END'
+{_WRITER}
+END
+sh /run/writer.sh >/dev/null 2>&1 </dev/null &
+"""
+WAIT_FOR_WRITER = """
+before=$(cat /run/written); n=0
+until [ $(cat /run/written) -ge $((before + 3)) ]; do
+  n=$((n + 1)); [ $n -lt 600 ] || { cat /run/failed; exit 1; }
+  sleep 0.05
+done
+"""
+END_WRITER = """
+echo >/run/stop; n=0
+until [ -e /run/writer.ended ]; do n=$((n + 1)); [ $n -lt 600 ]; sleep 0.1; done
+[ ! -e /run/failed ] || { cat /run/failed; exit 1; }
+"""
+CHECK_WRITTEN = """
+echo 3 >/proc/sys/vm/drop_caches
+cd /run/sums
+for i in *; do
+  sha256sum </mnt/$((i % 8))/$i | cmp - $i || { echo "file $i is not what was written"; exit 1; }
+done
+ls | wc -l
+"""
+
 # nvme-tcp of these kernels may send from the task that does I/O, and without MSG_NOSIGNAL: where a
 # connection is being shut down, the kernel kills the innocent task by SIGPIPE ("failed to send
 # request -32"). What does I/O while connections end ignores the signal.

@@ -29,29 +29,6 @@ serve() {  # URI NUMBER OPTION...
 }
 """
 
-# Files are acknowledged, in memory, only once they and their names are on the disk.
-WRITER = """
-mkdir -p /run/sums
-i=0
-while [ ! -e /run/stop ]; do
-  head -c $((4096 * (1 + i % 9))) /dev/urandom >/run/new
-  if dd if=/run/new of=/mnt/$i conv=fsync 2>/run/dd.log && sync -f /mnt; then
-    sha256sum </run/new >/run/sums/$i
-  else
-    cat /run/dd.log >/run/failed
-    break
-  fi
-  i=$((i + 1))
-done
-"""
-CHECK = """
-cd /run/sums
-for i in *; do
-  sha256sum </mnt/$i | cmp - $i || { echo "file $i is not what was written"; exit 1; }
-done
-ls | wc -l
-"""
-
 
 class UblkScenario(Scenario):
     def sh(self, script, seconds=60):
@@ -128,29 +105,19 @@ dd if={DISK} bs=1M count=4 iflag=direct 2>/dev/null | cmp -n 4194304 - /run/rand
 
     def killed(self, times):
         """A writer that knows what was acknowledged; its server is killed and started again."""
-        self.sh(f"mkfs.ext4 -q -F {DISK}; mount -t ext4 {DISK} /mnt; rm -rf /run/stop /run/sums")
-        self.guest.run(f"cat >/run/writer.sh <<'END'\n{WRITER}\nEND\n"
-                       "sh /run/writer.sh >/dev/null 2>&1 </dev/null &")  # fmt: skip
+        self.sh(f"mkfs.ext4 -q -F {DISK}; mount -t ext4 {DISK} /mnt\n{steps.START_WRITER}")
         for _ in range(times):
             output = self.sh(f"""
-before=$(ls /run/sums 2>/dev/null | wc -l)
-n=0
-while [ $(ls /run/sums 2>/dev/null | wc -l) -lt $((before + 3)) ] && [ $n -lt 600 ]; do
-  n=$((n + 1)); sleep 0.05
-done
+{steps.WAIT_FOR_WRITER}
 kill -KILL $(cat /run/serve.pid)
 sleep 0.3
 serve '{SLOW}' {NUMBER}
 """)
             assert f"export ublk {DISK} recovered" in output, output
-        self.sh("""
-sleep 0.5; echo >/run/stop; n=0
-while pgrep -f writer.sh >/dev/null && [ $n -lt 600 ]; do n=$((n + 1)); sleep 0.1; done
-[ ! -e /run/failed ] || { cat /run/failed; exit 1; }
-""")
+        self.sh("sleep 0.5\n" + steps.END_WRITER)
         output = self.sh(
-            f"echo 3 >/proc/sys/vm/drop_caches\n({CHECK})\numount /mnt\ne2fsck -fn {DISK}\n"
-            f"mount -t ext4 {DISK} /mnt\n({CHECK})\numount /mnt", 120
+            f"({steps.CHECK_WRITTEN})\numount /mnt\ne2fsck -fn {DISK}\n"
+            f"mount -t ext4 {DISK} /mnt\n({steps.CHECK_WRITTEN})\numount /mnt", 120
         )
         print(f"{output.splitlines()[-1]} files acknowledged and there, ", end="", flush=True)
 

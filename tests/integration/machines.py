@@ -141,8 +141,9 @@ def expect_error(code, text, function, *arguments, **params):
 
 
 @contextlib.contextmanager
-def machines(build, folder, node_names, plane_names=("dp",), paths=None):
-    nodes = [Node(build, folder, name, paths=(paths or {}).get(name)) for name in node_names]
+def machines(build, folder, node_names, plane_names=("dp",), paths=None, **drives):
+    paths = paths or {}
+    nodes = [Node(build, folder, name, paths=paths.get(name), **drives) for name in node_names]
     planes = [Dataplane(build, folder, name, nodes) for name in plane_names]
     try:
         for machine in [*nodes, *planes]:
