@@ -7,9 +7,9 @@ sim=$1
 for config in mirror stripe-broken; do
   few=$("$sim" tiny --only $config | grep moments | sed 's/),.*/)/')
   all=$("$sim" tiny --only $config --all-orders | grep moments | sed 's/),.*/)/')
-  [ -n "$few" ] && [ "$few" = "$all" ] || {
+  if [ -z "$few" ] || [ "$few" != "$all" ]; then
     echo "$config: one order:$few, all:$all"
     exit 1
-  }
+  fi
   echo "$config:$few"
 done

@@ -123,12 +123,18 @@ class FakeDrive final : public io::Device {
         break;
       case io::IoOp::kFlush:
         ++flushes;
-        platter_ = cache_;
+        std::copy(cache_.begin() + dirty_from_, cache_.begin() + dirty_to_,
+                  platter_.begin() + dirty_from_);
+        dirty_from_ = dirty_to_ = 0;
         return;
     }
     ++writes;
     order.push_back(request.offset_bytes);
     if (request.offset_bytes >= (1u << 20)) data_bytes_written += request.length_bytes;
+    auto from = static_cast<ptrdiff_t>(request.offset_bytes);
+    auto to = from + static_cast<ptrdiff_t>(request.length_bytes);
+    dirty_from_ = dirty_to_ == 0 ? from : std::min(dirty_from_, from);
+    dirty_to_ = std::max(dirty_to_, to);
     if (request.fua) {
       std::copy(range.begin(), range.end(),
                 platter_.begin() + static_cast<ptrdiff_t>(request.offset_bytes));
@@ -137,6 +143,7 @@ class FakeDrive final : public io::Device {
 
   io::Loop& loop_;
   std::vector<std::byte> platter_, cache_;
+  ptrdiff_t dirty_from_ = 0, dirty_to_ = 0;  // all that was written and not flushed lies in it
 };
 
 class FakeAuthority final : public MembershipAuthority {
