@@ -143,6 +143,7 @@ std::string TinyChecker::crashes_of(const TinyMoment& moment, bool power,
   moments_hash_ += name;
   bool bounded = false;
   std::vector<std::vector<Left>> lefts;
+  lefts.reserve(moment.drives.size());
   for (uint32_t slot = 0; slot < moment.drives.size(); ++slot) {
     lefts.push_back(lefts_of(moment.drives[slot], slot, power, &bounded));
   }
@@ -327,6 +328,7 @@ std::string TinyChecker::parity(TinyLife& life, uint64_t rows) const {
   raid::ParityCode code(data, shape_.level->parity);
   io::AlignedBuffer memory((shape_.members + shape_.level->parity) * kTinyChunkBytes);
   std::vector<std::byte*> blocks;
+  blocks.reserve(shape_.members + shape_.level->parity);
   for (uint32_t i = 0; i < shape_.members + shape_.level->parity; ++i) {
     blocks.push_back(memory.data() + i * kTinyChunkBytes);
   }

@@ -130,6 +130,7 @@ void TinyLife::hold() {
 
 std::vector<TinyRemains> TinyLife::remains() const {
   std::vector<TinyRemains> drives;
+  drives.reserve(devices_.size());
   for (const auto& device : devices_) drives.push_back(device->remains());
   return drives;
 }
