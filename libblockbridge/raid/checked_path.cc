@@ -10,6 +10,21 @@ constexpr size_t kPagesAtOnce = 32;
 constexpr uint64_t kPagesLeast = 1024;
 constexpr uint64_t kArrayBytesPerPage = 32 * MiB;  // so pages take an 8192th of it
 
+// Both copies of a page. One that the drive cannot read is damaged, and not the other's fault.
+io::Task<Status> read_both(io::Device* device, uint64_t at_bytes, io::AlignedBuffer* into) {
+  Status status = co_await device->read(at_bytes, into->bytes());
+  bool medium = status.code() == Code::k_io_error || status.code() == Code::k_corrupt;
+  if (!medium) co_return status;
+  for (uint64_t at = 0; at < into->size(); at += kChecksumPageBytes) {
+    Bytes copy = into->bytes().subspan(at, kChecksumPageBytes);
+    status = co_await device->read(at_bytes + at, copy);
+    medium = status.code() == Code::k_io_error || status.code() == Code::k_corrupt;
+    if (medium) std::ranges::fill(copy, std::byte{0xff});
+    if (!status.ok() && !medium) co_return status;
+  }
+  co_return Status();
+}
+
 }  // namespace
 
 uint64_t checksum_pages_max(uint64_t array_bytes) {
@@ -54,21 +69,13 @@ io::Task<Status> ArrayCore::fetch_sums(Member* member, uint64_t place_bytes,
 // False: it is damaged.
 io::Task<Result<bool>> ArrayCore::fetch_page(Member* member, Checksums* sums, uint64_t page) {
   io::AlignedBuffer both(kChecksumPageCopies * kChecksumPageBytes);
-  FoundChecksums found;
-  Status status =
-      co_await member->device->read(geometry_.checksum_offset_bytes(page), both.bytes());
-  if (status.ok()) {
-    found = choose_checksum_page({record_.array, member->uuid, page}, both.bytes());
-    if (found.damaged) status = error(Code::k_corrupt, "page {} of checksums is damaged", page);
-  } else if (status.code() == Code::k_io_error || status.code() == Code::k_corrupt) {
-    found.sums.fill(kNoChecksum);
-    found.damaged = true;
-  } else {
-    co_return status;
-  }
+  BB_CO_TRY(co_await read_both(member->device, geometry_.checksum_offset_bytes(page), &both));
+  FoundChecksums found = choose_checksum_page({record_.array, member->uuid, page}, both.bytes());
   if (found.damaged) {
-    log_warn("array \"{}\": {}: {} -> its blocks are compared with other copies", record_.name,
-             name_of(*member), status.to_string());
+    log_warn(
+        "array \"{}\": {}: page {} of checksums is damaged -> its blocks are compared with "
+        "other copies",
+        record_.name, name_of(*member), page);
     ++member->errors;
     RegionRange regions = regions_of_sums(page);
     intent_.begin(regions);

@@ -125,6 +125,29 @@ TEST(CheckedArray, DamagedChecksumsAreMadeAnew) {
   for (int i = 0; i < 4; ++i) EXPECT_EQ(world.read(0, 256 * KiB), 3);
 }
 
+// A sector of one copy of a page that cannot be read costs neither the other copy nor any data.
+TEST(CheckedArray, ChecksumsThatCannotBeReadAreNoLoss) {
+  CheckedWorld world("1.2");
+  ASSERT_OK(world.create());
+  ASSERT_OK(world.write(0, 64 * KiB, 3));
+  ASSERT_EQ(world.dirty_at_last(), 0u);
+  ASSERT_OK(world.write(1 * MiB, 64 * KiB, 4));  // so that both copies know of the first
+  ASSERT_OK(world.stop());
+  uint64_t at = world.authority.records.begin()->second.geometry().checksum_offset_bytes(0);
+  for (uint64_t copy : {uint64_t{0}, uint64_t{1}}) {
+    uint64_t bad = at + copy * kChecksumPageBytes + 512;
+    world.drives[0]->fault = [bad](const io::IoRequest& request) {
+      bool hit = request.op == io::IoOp::kRead && request.offset_bytes <= bad &&
+                 bad < request.offset_bytes + request.length_bytes;
+      return hit ? error(Code::k_io_error, "unreadable") : Status();
+    };
+    ASSERT_OK(world.assemble({0}));  // alone
+    EXPECT_EQ(world.read(0, 64 * KiB), 3) << copy;
+    ASSERT_OK(world.stop());
+    world.drives[0]->fault = nullptr;
+  }
+}
+
 TEST(CheckedArray, ScrubFindsAndMendsWhatNobodyReads) {
   for (const char* raid : kCopies) {
     CheckedWorld world(raid);
