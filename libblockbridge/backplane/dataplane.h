@@ -35,6 +35,7 @@ namespace bb::backplane {
 //   version, capacity_bytes, members:
 //                         [{drive, place, state, ...}], dirty_regions, resync: {total_bytes,
 //                         done_bytes, written_bytes, text}, exports: [...], ...}
+//                     explanation (in it): sentences, why it is in its state and what happens next
 //   array.fail {name, drive}, array.readmit {name, drive} -> as array.info
 //   array.scrub {name} -> as array.info; runs in the background, array.info tells of it in scrub:
 //                     {state: "never" | "running" | "done" | "failed", text, detail, done_bytes,

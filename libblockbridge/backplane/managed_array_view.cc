@@ -4,6 +4,7 @@
 #include "backplane/managed_array.h"
 #include "base/units.h"
 #include "io/stats_collect.h"
+#include "raid/explain.h"
 
 namespace bb::backplane {
 namespace {
@@ -66,6 +67,8 @@ Json ManagedArray::describe() const {
     json["state"] = "recover";
   }
   json["capacity_bytes"] = info.size_bytes;
+  json["explanation"] = array_ != nullptr ? raid::explain(info) : std::vector<std::string>();
+  if (!trouble_.empty()) json["explanation"].push_back("It is not running: " + trouble_);
   json["integrity"] = raid::integrity_name(info.integrity);
   json["scrub"] = describe_scrub();
   json["region_size_bytes"] = info.region_size_bytes;

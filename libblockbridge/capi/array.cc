@@ -4,6 +4,7 @@
 #include "base/json.h"
 #include "capi/handle.h"
 #include "cluster/membership_store.h"
+#include "raid/explain.h"
 
 using bb::Code;
 using bb::Result;
@@ -192,6 +193,7 @@ bb::Json describe(const bb::raid::ArrayInfo& info) {
           {"copies", info.copies},
           {"chunk_bytes", info.chunk_bytes},
           {"integrity", bb::raid::integrity_name(info.integrity)},
+          {"explanation", bb::raid::explain(info)},
           {"version", info.version},
           {"epoch", info.epoch},
           {"reason", info.reason},

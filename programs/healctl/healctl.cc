@@ -175,6 +175,17 @@ int list(const Arguments& arguments) {
   return show(kProgram, arguments.control, arrays, render_arrays(arrays));
 }
 
+int info(const Arguments& arguments) {
+  auto answer = control_call(arguments.control, "array.info", {{"name", arguments.name}});
+  if (!answer.ok() || !arguments.explain) return finish(arguments, answer, "Array");
+  std::string text = fmt::format("Array {} is {}.\n", arguments.name,
+                                 answer->value("state", Json("")).get<std::string>());
+  for (const Json& sentence : answer->value("explanation", Json::array())) {
+    text += fmt::format("- {}\n", sentence.get<std::string>());
+  }
+  return show(kProgram, arguments.control, *answer, text);
+}
+
 int on_array(const Arguments& arguments, const char* method, const char* title) {
   Json params{{"name", arguments.name}};
   if (!arguments.drive.empty()) params["drive"] = arguments.drive;
@@ -246,6 +257,10 @@ int run(int argc, char** argv) {
     if (verb.takes_drive) {
       command->add_option("drive", arguments.drive, "id of the drive, or its place")->required();
     }
+    if (command->get_name() == "info") {
+      command->add_flag("--explain", arguments.explain,
+                        "in words: why it is in its state, and what happens next");
+    }
     commands.push_back(command);
   }
   if (auto status = parse_command_line(app, argc, argv, ".SH SEE ALSO\n.BR bb (1)\n")) {
@@ -253,6 +268,7 @@ int run(int argc, char** argv) {
   }
   if (*create_command) return create(arguments);
   for (size_t i = 0; i < commands.size(); ++i) {
+    if (*commands[i] && commands[i]->get_name() == "info") return info(arguments);
     if (*commands[i]) return on_array(arguments, kVerbs[i].method, kVerbs[i].title);
   }
   return list(arguments);

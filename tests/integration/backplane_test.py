@@ -176,6 +176,9 @@ def test_fail_and_readmit(folder):
         )
         plane.call("array.fail", name="db", drive="n2/0")
         time.sleep(2.5)  # longer than a drive must be back to be taken back
+        reasons = plane.info()["explanation"]
+        assert "1 of 2 members of this RAID 1.2 are in-sync: none" in reasons[0], reasons
+        assert any("has failed, since version" in reason for reason in reasons), reasons
         assert in_sync(plane.info()) == 1, "what an operator failed came back by itself"
         try:
             plane.call("array.fail", name="db", drive="n1/0")

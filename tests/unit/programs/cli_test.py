@@ -16,6 +16,7 @@ import threading
 BB, HEALCTL = sys.argv[1:3]
 ARRAY = {
     "name": "db", "uuid": "u", "state": "online", "raid": "1.3", "level": "1",
+    "explanation": ["All is well."],
     "capacity_bytes": 1 << 30,
     "members_in_sync": 2, "members_wanted": 3, "domains": 3, "query": "", "spread": True,
     "members": [{"drive": "drv-1", "state": "in-sync", "behind_bytes": 0, "place": "node-a/0"}],
@@ -128,6 +129,8 @@ def check_formats(path):
     expect(json.loads(out) == [ARRAY], out)
     out = run(path, HEALCTL, "info", "db", "-o", "yaml")[1]
     expect('state: "online"\n' in out and '  - behind_bytes: 0\n    drive: "drv-1"\n' in out, out)
+    out = run(path, HEALCTL, "info", "db", "--explain")[1]
+    expect(out == "Array db is online.\n- All is well.\n", out)
     expect(run(path, HEALCTL, "info", "db", "--field", "state")[1] == "online\n", "--field")
     code, _, err = run(path, HEALCTL, "info", "db", "--field", "colour")
     expect(code == 2 and 'no field "colour"' in err, err)
