@@ -40,26 +40,12 @@ const Copy* settle_block(const std::vector<Copy>& copies, size_t i, bool was_wri
   return tie || !proved ? nullptr : best;
 }
 
-void scatter(const io::IoRequest& request, uint64_t at_bytes, ConstBytes from) {
-  for (uint32_t i = 0; i < request.iov_count && !from.empty(); ++i) {
-    const iovec& part = request.iov[i];
-    if (at_bytes >= part.iov_len) {
-      at_bytes -= part.iov_len;
-      continue;
-    }
-    size_t length = std::min<size_t>(from.size(), part.iov_len - at_bytes);
-    std::memcpy(static_cast<std::byte*>(part.iov_base) + at_bytes, from.data(), length);
-    from = from.subspan(length);
-    at_bytes = 0;
-  }
-}
-
 // False: of one block nothing decides.
 bool settle_all(std::vector<Copy>& copies, const io::IoRequest& piece, bool was_written) {
   for (size_t i = 0; i < piece.length_bytes / kCheckedBlockBytes; ++i) {
     const Copy* right = settle_block(copies, i, was_written);
     if (right == nullptr) return false;
-    scatter(piece, i * kCheckedBlockBytes, right->block(i));
+    io::iov_scatter(piece.iov, piece.iov_count, i * kCheckedBlockBytes, right->block(i));
     for (Copy& copy : copies) {
       copy.differs = copy.differs || !copy.read || !copy.same(*right, i);
     }

@@ -42,19 +42,13 @@ class Slices {
 
   // Between the request's memory and the place of the slice in its block.
   void copy_out(Bytes block) const {
-    std::byte* at = block.data() + within_bytes_;
-    if (memory_.empty()) std::memset(at, 0, request_.length_bytes);  // zeroes carry no memory
-    for (const iovec& part : memory_) {
-      std::memcpy(at, part.iov_base, part.iov_len);
-      at += part.iov_len;
-    }
+    Bytes part = block.subspan(within_bytes_, request_.length_bytes);
+    if (memory_.empty()) std::ranges::fill(part, std::byte{0});  // zeroes carry no memory
+    if (!memory_.empty()) io::iov_gather(request_.iov, request_.iov_count, 0, part);
   }
   void copy_in(ConstBytes block) const {
-    const std::byte* at = block.data() + within_bytes_;
-    for (const iovec& part : memory_) {
-      std::memcpy(part.iov_base, at, part.iov_len);
-      at += part.iov_len;
-    }
+    io::iov_scatter(request_.iov, request_.iov_count, 0,
+                    block.subspan(within_bytes_, request_.length_bytes));
   }
 
  private:
