@@ -299,9 +299,9 @@ int run_mutants(uint64_t runs_max, const std::string& only) {
   bool all = true;
   for (const MutantRow& row : kMutants) {
     if (!only.empty() && only != row.name) continue;
-    // Seeds of stripes cut one workload off in 512 places: several workloads must come.
+    // Seeds of stripes cut one workload off in 512 places: many workloads must come.
     uint64_t runs = (runs_max != 0 ? runs_max : 20'000) *
-                    (kind_of(row.mutant) == CampaignKind::kStripes ? 5 : 1);
+                    (kind_of(row.mutant) == CampaignKind::kStripes ? 16 : 1);
     bool caught = hunt(row.name, row.what, runs, kind_of(row.mutant), RunOptions{}, row.mutant);
     all = all && caught;
   }
