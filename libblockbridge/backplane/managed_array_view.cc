@@ -69,7 +69,7 @@ Json ManagedArray::describe() const {
   json["capacity_bytes"] = info.size_bytes;
   json["explanation"] = array_ != nullptr ? raid::explain(info) : std::vector<std::string>();
   if (!trouble_.empty()) json["explanation"].push_back("It is not running: " + trouble_);
-  json["integrity"] = raid::integrity_name(info.integrity);
+  json["integrity"] = array_ != nullptr ? raid::integrity_name(info.integrity) : "";
   json["scrub"] = describe_scrub();
   json["region_size_bytes"] = info.region_size_bytes;
   json["regions"] = info.regions;

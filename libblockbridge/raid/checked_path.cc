@@ -40,8 +40,8 @@ RegionRange ArrayCore::regions_of_sums(uint64_t page) const {
   return {first, to / geometry_.region_size_bytes - first + 1};
 }
 
-// The checksums of these bytes of a member's data are in memory. CORRUPT, once: a page of them is
-// damaged, so nothing is recorded any more, and its regions are looked at again as after a crash.
+// The checksums of these bytes of a member's data are in memory. CORRUPT, once: a copy of a
+// page of them is damaged, so what is recorded may be old or gone, and its regions are compared.
 io::Task<Status> ArrayCore::fetch_sums(Member* member, uint64_t place_bytes,
                                        uint64_t length_bytes) {
   uint64_t block = place_bytes / kCheckedBlockBytes;
