@@ -189,6 +189,13 @@ class ArrayCore {
       for (Member* member : holders_[place.slot]) each(*member, place.offset_bytes);
     }
   }
+  // The slots of all who hold a piece.
+  uint64_t slots_of(const io::IoRequest& piece) {
+    uint64_t slots = 0;
+    for_each_holder(piece.offset_bytes,
+                    [&slots](Member& member, uint64_t) { slots |= member.slot_bit(); });
+    return slots;
+  }
   // The same for a range, piece by piece: each(member, place in its data, where in the range,
   // length).
   template <typename Each>

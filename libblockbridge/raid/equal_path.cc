@@ -115,10 +115,7 @@ io::Task<Status> ArrayCore::equalise_once(io::IoRequest* piece, bool* again) {
     co_return fail(Code::k_unavailable, "the source of a copy was lost");
   }
   BB_CO_TRY(status);
-  uint64_t holders = 0;
-  for_each_holder(piece->offset_bytes,
-                  [&](Member& member, uint64_t) { holders |= member.slot_bit(); });
-  co_return co_await settle(ok_mask, holders);
+  co_return co_await settle(ok_mask, slots_of(*piece));
 }
 
 }  // namespace bb::raid
