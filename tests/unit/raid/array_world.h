@@ -21,6 +21,7 @@ struct World {
   std::unique_ptr<io::Network> network = io::make_tcp_network(*reactor, nullptr);
   io::Context context{.loop = *reactor, .network = *network, .reactor = reactor.get()};
   FakeAuthority authority;
+  MembershipAuthority* decides = &authority;
   std::vector<std::unique_ptr<FakeDrive>> drives;
   std::unique_ptr<Array> array;
   ArrayOptions options;
@@ -60,7 +61,7 @@ struct World {
     return what;
   }
   Status create(bool clean = true) {
-    auto made = run(Array::create(context, plan(clean), &authority));
+    auto made = run(Array::create(context, plan(clean), decides));
     if (!made.ok()) return made.status();
     array = std::move(made).value();
     return {};
@@ -69,7 +70,7 @@ struct World {
     ArrayAssemble what;
     what.options = options;
     for (size_t i : which) what.devices.push_back(MemberDevice::borrow(*drives[i]));
-    auto made = run(Array::assemble(context, std::move(what), &authority));
+    auto made = run(Array::assemble(context, std::move(what), decides));
     if (!made.ok()) return made.status();
     array = std::move(made).value();
     return {};
