@@ -4,7 +4,8 @@
 //   whole stripes: 1 MiB writes, of a loop in the same process that makes parity and copies the
 //   same
 //     bytes to the same members, and nothing else
-//   parts: 4 KiB random writes at a queue depth, of the same without a journal
+//   parts: 4 KiB random writes and reads at a queue depth, without a journal, with one, and with
+//     checksums too
 // In turns, medians; this measures, it does not judge.
 #include <algorithm>
 #include <CLI/CLI.hpp>
@@ -58,9 +59,31 @@ class Members final : public StripeMembers {
   std::vector<std::unique_ptr<io::Device>> devices;
 };
 
+// All checksums in memory; of arrays that size they are in ours too.
+class Sums final : public StripeSums {
+ public:
+  Sums(uint32_t members, uint64_t member_bytes)
+      : sums_(members, std::vector<uint32_t>(member_bytes / kCheckedBlockBytes)) {}
+  Task<Status> fetch(uint32_t, uint64_t, uint64_t, PinnedSums*) override { co_return Status(); }
+  uint32_t recorded(uint32_t slot, uint64_t place_bytes) override {
+    return sums_[slot][place_bytes / kCheckedBlockBytes];
+  }
+  void record(uint32_t slot, uint64_t place_bytes, std::span<const uint32_t> sums) override {
+    std::ranges::copy(
+        sums, sums_[slot].begin() + static_cast<ptrdiff_t>(place_bytes / kCheckedBlockBytes));
+  }
+  void found_wrong(uint32_t slot, uint64_t blocks) override {
+    BB_CHECK(false, "member {}: {} blocks are wrong", slot, blocks);
+  }
+  void repaired(uint32_t) override {}
+
+ private:
+  std::vector<std::vector<uint32_t>> sums_;
+};
+
 struct Array {
-  Array(io::Runtime& runtime, const Shape& shape, uint64_t stripes, bool journal)
-      : members(shape.members) {
+  Array(io::Runtime& runtime, const Shape& shape, uint64_t stripes, bool journal, bool checked)
+      : members(shape.members), sums(shape.members, (stripes + 16) * shape.chunk_bytes) {
     layout = {.array = Uuid::random(runtime.reactor().prng()),
               .shape = shape,
               .stripes = stripes,
@@ -74,7 +97,8 @@ struct Array {
       device =
           std::move(runtime.reactor().block_on(io::open_device(runtime.context(), uri)).value());
     }
-    store = std::make_unique<StripeStore>(runtime.reactor(), layout, members);
+    store = std::make_unique<StripeStore>(runtime.reactor(), layout, members,
+                                          checked ? &sums : nullptr);
     Uuid life = Uuid::random(runtime.reactor().prng());
     Status status = runtime.reactor().block_on(store->recover(life));
     if (status.ok()) status = runtime.reactor().block_on(store->start(life));
@@ -87,6 +111,7 @@ struct Array {
   }
   StripeLayout layout;
   Members members;
+  Sums sums;
   std::unique_ptr<StripeStore> store;
 };
 
@@ -98,31 +123,37 @@ Task<Status> write_whole(StripeStore* store, ConstBytes from, uint64_t count) {
   co_return Status();
 }
 
-Task<void> write_parts(StripeStore* store, ConstBytes from, Prng prng, uint64_t count) {
+Task<void> work(StripeStore* store, bool writes, Prng prng, uint64_t count) {
+  io::AlignedBuffer buffer(kPartBytes);
+  prng.fill(buffer.bytes());
   for (; count > 0; --count) {
     uint64_t at = prng.below(store->size_bytes() / kPartBytes) * kPartBytes;
-    Status status = co_await store->write(at, from, false);
+    Status status = writes ? co_await store->write(at, buffer.bytes(), false)
+                           : co_await store->read(at, buffer.bytes());
     BB_CHECK(status.ok(), "{}", status.to_string());
   }
 }
-Task<int> write_parts_at_depth(io::Loop* loop, StripeStore* store, ConstBytes from, uint32_t depth,
-                               uint64_t count) {
+
+Task<int> work_at_depth(io::Loop* loop, StripeStore* store, bool writes, uint32_t depth,
+                        uint64_t count) {
   io::TaskGroup group(*loop);
   for (uint32_t i = 0; i < depth; ++i) {
-    group.spawn(write_parts(store, from, Prng(i + 1), count / depth));
+    group.spawn(work(store, writes, Prng(i + 1), count / depth));
   }
   co_await group.join();
   co_return 0;
 }
 
-// Parity of each stripe, and every chunk copied to where a member of the same size has it.
+// Parity of each stripe, and every chunk copied to where a member of the same size has it; and a
+// checksum of each block.
 double ceiling_seconds(const Shape& shape, ConstBytes from, uint64_t count, Bytes members,
-                       Bytes parity) {
+                       Bytes parity, bool checked) {
   ParityCode code(shape.data_chunks(), shape.level->parity);
   uint64_t chunk = shape.chunk_bytes;
   uint64_t stripe = chunk * shape.data_chunks();
   size_t member_bytes = members.size() / shape.members;
   std::vector<std::byte*> blocks(shape.members);
+  uint32_t sums = 0;
   double start = cpu_seconds();
   uint64_t row = 0;
   for (uint64_t i = 0; i < count; ++i) {
@@ -134,25 +165,32 @@ double ceiling_seconds(const Shape& shape, ConstBytes from, uint64_t count, Byte
       }
       code.encode(blocks.data(), blocks.data() + shape.data_chunks(), chunk);
       for (uint32_t b = 0; b < shape.members; ++b) {
+        for (uint64_t in = 0; checked && in < chunk; in += kCheckedBlockBytes) {
+          sums += block_checksum({blocks[b] + in, kCheckedBlockBytes});
+        }
         size_t to = b * member_bytes + row * chunk % (member_bytes / chunk * chunk);
         std::memcpy(members.data() + to, blocks[b], chunk);
       }
     }
   }
-  return cpu_seconds() - start;
+  double seconds = cpu_seconds() - start;
+  std::memcpy(parity.data(), &sums, sizeof(sums));  // it is used
+  return seconds;
 }
 
-void whole(io::Runtime& runtime, const Shape& shape, uint64_t megabytes, uint32_t rounds) {
+void whole(io::Runtime& runtime, const Shape& shape, uint64_t megabytes, uint32_t rounds,
+           bool checked) {
   uint64_t stripe = shape.chunk_bytes * shape.data_chunks();
   uint64_t stripes = megabytes * MiB / stripe;
-  Array array(runtime, shape, stripes, true);
+  Array array(runtime, shape, stripes, true, checked);
   io::AlignedBuffer from(kIoBytes);
   Prng(1).fill(from.bytes());
   io::AlignedBuffer members(shape.members * (stripes + 16) * shape.chunk_bytes);
   io::AlignedBuffer parity(kParityMax * shape.chunk_bytes);
   std::vector<double> best, ours, share;
   for (uint32_t i = 0; i <= rounds; ++i) {
-    double loop = ceiling_seconds(shape, from.bytes(), megabytes, members.bytes(), parity.bytes());
+    double loop =
+        ceiling_seconds(shape, from.bytes(), megabytes, members.bytes(), parity.bytes(), checked);
     double start = cpu_seconds();
     Status status =
         runtime.reactor().block_on(write_whole(array.store.get(), from.bytes(), megabytes));
@@ -164,36 +202,45 @@ void whole(io::Runtime& runtime, const Shape& shape, uint64_t megabytes, uint32_
     ours.push_back(bytes / store * 1e-9);
     share.push_back(loop / store);
   }
-  std::printf("%-8s 1 MiB whole stripes   loop %6.2f GB/s   store %6.2f GB/s   %3.0f %%\n",
-              shape_text(shape).c_str(), median(best), median(ours), 100 * median(share));
+  std::printf("%-6s 1 MiB whole stripes, %-9s loop %6.2f GB/s   store %6.2f GB/s   %3.0f %%\n",
+              shape_text(shape).c_str(), checked ? "checked" : "unchecked", median(best),
+              median(ours), 100 * median(share));
   (void)runtime.reactor().block_on(array.stop());
 }
 
-void parts(io::Runtime& runtime, const Shape& shape, uint32_t depth, uint32_t rounds) {
+// CPU time of a request, in turns: of each of `arrays`.
+std::vector<double> in_turns(io::Runtime& runtime, std::span<Array* const> arrays, bool writes,
+                             uint32_t depth, uint32_t rounds) {
   constexpr uint64_t kCount = 20'000;
-  uint64_t stripes = 64 * MiB / (shape.chunk_bytes * shape.data_chunks());
-  Array with(runtime, shape, stripes, true);
-  Array without(runtime, shape, stripes, false);
-  io::AlignedBuffer from(kPartBytes);
-  Prng(2).fill(from.bytes());
-  std::vector<double> closed, open, share;
-  for (uint32_t i = 0; i <= rounds; ++i) {
-    double seconds[2];
-    for (Array* array : {&with, &without}) {
+  std::vector<std::vector<double>> micros(arrays.size());
+  for (uint32_t round = 0; round <= rounds; ++round) {
+    for (size_t i = 0; i < arrays.size(); ++i) {
       double start = cpu_seconds();
-      (void)runtime.reactor().block_on(write_parts_at_depth(&runtime.reactor(), array->store.get(),
-                                                            from.bytes(), depth, kCount));
-      seconds[array == &without] = cpu_seconds() - start;
+      (void)runtime.reactor().block_on(
+          work_at_depth(&runtime.reactor(), arrays[i]->store.get(), writes, depth, kCount));
+      if (round > 0) micros[i].push_back((cpu_seconds() - start) / kCount * 1e6);
     }
-    if (i == 0) continue;
-    closed.push_back(seconds[0] / kCount * 1e6);
-    open.push_back(seconds[1] / kCount * 1e6);
-    share.push_back(seconds[0] / seconds[1] - 1);
   }
-  std::printf("%-8s 4 KiB parts, depth %-2u  open %6.2f us   closed %6.2f us   +%.0f %%\n",
-              shape_text(shape).c_str(), depth, median(open), median(closed), 100 * median(share));
-  (void)runtime.reactor().block_on(with.stop());
-  (void)runtime.reactor().block_on(without.stop());
+  std::vector<double> medians;
+  for (std::vector<double>& of : micros) medians.push_back(median(of));
+  return medians;
+}
+
+void parts(io::Runtime& runtime, const Shape& shape, uint32_t depth, uint32_t rounds) {
+  uint64_t stripes = 64 * MiB / (shape.chunk_bytes * shape.data_chunks());
+  Array open(runtime, shape, stripes, false, false);
+  Array closed(runtime, shape, stripes, true, false);
+  Array checked(runtime, shape, stripes, true, true);
+  Array* all[] = {&open, &closed, &checked};
+  for (bool writes : {true, false}) {
+    std::vector<double> us = in_turns(runtime, all, writes, depth, rounds);
+    std::printf(
+        "%-6s 4 KiB %-6s depth %-2u  open %6.2f us   closed %6.2f us %+4.0f %%   "
+        "checked %6.2f us %+4.0f %%\n",
+        shape_text(shape).c_str(), writes ? "writes" : "reads", depth, us[0], us[1],
+        100 * (us[1] / us[0] - 1), us[2], 100 * (us[2] / us[1] - 1));
+  }
+  for (Array* array : all) (void)runtime.reactor().block_on(array->stop());
 }
 
 }  // namespace
@@ -204,7 +251,7 @@ int main(int argc, char** argv) {
   uint64_t megabytes = 256;
   uint32_t rounds = 5;
   std::vector<uint32_t> depths = {1, 32};
-  app.add_option("--depth", depths, "of 4 KiB writes")->capture_default_str();
+  app.add_option("--depth", depths, "of 4 KiB requests")->capture_default_str();
   app.add_option("--shape", shapes, "LEVEL.MEMBERS")->capture_default_str();
   app.add_option("--mib", megabytes, "of whole stripes, written once a round")
       ->capture_default_str();
@@ -218,7 +265,7 @@ int main(int argc, char** argv) {
       std::fprintf(stderr, "%s: no level with parity\n", text.c_str());
       return 2;
     }
-    whole(*runtime, *shape, megabytes, rounds);
+    for (bool checked : {false, true}) whole(*runtime, *shape, megabytes, rounds, checked);
     for (uint32_t depth : depths) parts(*runtime, *shape, depth, rounds);
   }
   return 0;

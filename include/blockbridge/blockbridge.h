@@ -323,7 +323,7 @@ typedef struct bb_array_options {
   uint64_t chunk_bytes;  /* create, not level 1: consecutive bytes on one member, a power of two
                           * from 4096 to 16777216; 0 = 65536 */
   const char* integrity; /* create: "crc32c" keeps a checksum of each 4 KiB of each member, compared
-                          * on every read; "none"; NULL = crc32c for 1, 1E and 10, else none */
+                          * on every read; "none"; NULL = crc32c, but none for level 0 */
 } bb_array_options;
 #define BB_ARRAY_OPTIONS_INIT {sizeof(bb_array_options), 0, NULL, NULL, 0, NULL, 0, 0, 0, NULL}
 
@@ -364,11 +364,12 @@ BB_API int bb_array_readmit_member(bb_array* array, const char* member_uuid);
 /* Waits until no resync runs. Errors: BB_TIMED_OUT after timeout_ms. Since 0.1. */
 BB_API int bb_array_wait_clean(bb_array* array, uint64_t timeout_ms);
 
-/* Reads every copy of everything and compares it with its checksum and the other copies; rewrites
- * what a checksum proves wrong, and nothing else. Blocks until it is through. `*json`, freed by
+/* Reads everything that every member has and compares it with its checksum and with the other
+ * copies, or with parity; rewrites what one of them proves wrong, and nothing else. What is wrong
+ * in parity is told at the first byte of its stripe. Blocks until it is through. `*json`, freed by
  * bb_string_free: checked_bytes, skipped_bytes, repaired_blocks, unrepaired_blocks, findings
- * [{offset_bytes, repaired}] (the first 1000 blocks of 4 KiB). Errors: BB_NOT_SUPPORTED (levels 5
- * and 6), BB_UNAVAILABLE, BB_CANCELLED (closed meanwhile). Since 0.1. */
+ * [{offset_bytes, repaired}] (the first 1000 blocks of 4 KiB). Errors: BB_UNAVAILABLE,
+ * BB_CANCELLED (closed meanwhile). Since 0.1. */
 BB_API int bb_array_scrub(bb_array* array, char** json);
 
 /* Stops the array cleanly. Gives back BB_BAD_STATE while an export uses it. Since 0.1. */

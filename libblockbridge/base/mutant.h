@@ -41,6 +41,10 @@ namespace bb {
   ROW(kCleanBeforeSums, "clean-before-sums", "call a region clean before its checksums are there") \
   ROW(kAgreeBlindly, "agree-blindly", "make copies equal from one of them unchecked")              \
   ROW(kSumsUnflushed, "sums-unflushed", "overwrite checksums whose newer copy may be lost")        \
+  ROW(kModifyUnchecked, "modify-unchecked", "work parity out of blocks that were not compared")    \
+  ROW(kRebuildUnchecked, "rebuild-unchecked", "rebuild members from blocks not compared")          \
+  ROW(kTrustOld, "trust-old", "believe after a crash what is recorded of stripes")                 \
+  ROW(kSolveBlindly, "solve-blindly", "make blocks of stripes anew from others that do not fit")   \
   ROW(kNoJournal, "no-journal", "write a part of a stripe in place without the journal")           \
   ROW(kInPlaceEarly, "in-place-early", "write in place before all members have the entry")         \
   ROW(kReplayAny, "replay-any", "do an entry again when any member has it")                        \

@@ -67,7 +67,7 @@ io::Task<void> ArrayCore::serve(io::IoRequest* request) {
   } else {
     switch (request->op) {
       case io::IoOp::kRead:
-        status = stripes_ ? co_await stripes_->read(request) : co_await read(request);
+        status = stripes_ ? co_await read_stripes(request) : co_await read(request);
         break;
       case io::IoOp::kWrite:
         status = stripes_ ? co_await write_stripes(request) : co_await write(request);

@@ -176,9 +176,10 @@ class Array final : public io::Device {
   // Forgets a failed or surplus member for good.
   io::Task<Status> remove_member(Uuid member);
 
-  // Reads every copy and compares it with its checksum and with the others; what is wrong is
-  // rewritten from what a checksum knows to be right, and from nothing else. At the rates of
-  // resync. INVALID_ARGUMENT, NOT_SUPPORTED (levels 5 and 6), what members say.
+  // Reads every copy and compares it with its checksum and with the others, or with parity; what is
+  // wrong is rewritten from what a checksum or parity proves right, and from nothing else. With
+  // parity whole stripes, and what is wrong in parity is told at the stripe's first byte. At the
+  // rates of resync. INVALID_ARGUMENT, what members say.
   io::Task<Result<ScrubReport>> scrub(ScrubRange range);
 
   void set_resync_rate(uint64_t bytes_per_second, uint64_t busy_bytes_per_second);

@@ -82,6 +82,7 @@ class ArrayCore {
   io::Task<Status> write(const io::IoRequest* request);
   io::Task<Status> write_held(const io::IoRequest* request);
   io::Task<Status> write_stripes(const io::IoRequest* request);
+  io::Task<Status> write_stripes_held(const io::IoRequest* request);
   io::Task<Status> write_locked(const io::IoRequest* request, RegionRange regions);
   io::Task<Status> write_members(const io::IoRequest* request);
   uint64_t add_copies(FanOut& fan, MemberRuns& runs, const io::IoRequest& request);  // their slots
@@ -94,6 +95,7 @@ class ArrayCore {
 
   // read_path.cc; a piece lies in one chunk
   io::Task<Status> read(io::IoRequest* request);
+  io::Task<Status> read_stripes(io::IoRequest* request);
   io::Task<Status> read_held(io::IoRequest* request);
   io::Task<Status> read_pieces(io::IoRequest* request);
   io::Task<bool> read_runs(io::IoRequest* request, MemberMask* failed);
@@ -125,6 +127,7 @@ class ArrayCore {
 
   // scrub.cc
   io::Task<Result<ScrubReport>> scrub(ScrubRange range);
+  io::Task<Status> scrub_stripe(uint64_t stripe, ScrubReport* report);
   io::Task<Status> scrub_piece(uint64_t offset_bytes, uint64_t length_bytes, ScrubReport* report);
   io::Task<Result<bool>> settle_scrubbed(uint64_t offset_bytes, ConstBytes block, MemberMask wrong);
 
@@ -148,7 +151,9 @@ class ArrayCore {
     iovec memory{};
   };
   bool checked() const { return geometry_.checked(); }
-  RegionRange regions_of_sums(uint64_t page) const;
+  RegionRange rows_of_sums(uint64_t page) const;
+  std::vector<uint64_t> regions_of_sums(uint64_t page) const;
+  io::Task<Status> doubt_sums(uint64_t page);
   io::Task<Status> fetch_sums(Member* member, uint64_t place_bytes, uint64_t length_bytes);
   io::Task<Result<bool>> fetch_page(Member* member, Checksums* sums, uint64_t page);
   io::Task<void> make_room_for_sums();

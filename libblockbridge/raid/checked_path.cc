@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // Checksums of the members' blocks: fetched, recorded with writes, compared with reads, and written
 // back before the bitmap may forget where they are old (docs/formats/checksums.md).
+#include <algorithm>
+#include <numeric>
+
 #include "raid/array_core.h"
 
 namespace bb::raid {
 namespace {
 
+constexpr uint64_t kPageCovers = kChecksumsPerPage * kCheckedBlockBytes;
 constexpr size_t kPagesAtOnce = 32;
 constexpr uint64_t kPagesLeast = 1024;
 constexpr uint64_t kArrayBytesPerPage = 32 * MiB;  // so pages take an 8192th of it
@@ -31,13 +35,50 @@ uint64_t checksum_pages_max(uint64_t array_bytes) {
   return kPagesLeast + array_bytes / kArrayBytesPerPage;
 }
 
+// The rows of which a page has checksums.
+RegionRange ArrayCore::rows_of_sums(uint64_t page) const {
+  uint64_t chunk = geometry_.shape.chunk_bytes;
+  uint64_t first = page * kPageCovers / chunk;
+  return {first, ((page + 1) * kPageCovers - 1) / chunk - first + 1};
+}
+
 // The regions of which a page has checksums.
-RegionRange ArrayCore::regions_of_sums(uint64_t page) const {
-  constexpr uint64_t kPageCovers = kChecksumsPerPage * kCheckedBlockBytes;
+std::vector<uint64_t> ArrayCore::regions_of_sums(uint64_t page) const {
+  if (stripes_) {
+    RegionRange rows = rows_of_sums(page);
+    return stripes_->regions_of_rows(rows.first, rows.count);
+  }
   uint64_t from = page * kPageCovers;
   uint64_t to = std::min(geometry_.member_bytes, from + kPageCovers) - 1;
-  uint64_t first = from / geometry_.region_size_bytes;
-  return {first, to / geometry_.region_size_bytes - first + 1};
+  std::vector<uint64_t> regions(to / geometry_.region_size_bytes -
+                                from / geometry_.region_size_bytes + 1);
+  std::iota(regions.begin(), regions.end(), from / geometry_.region_size_bytes);
+  return regions;
+}
+
+// A page of checksums is damaged: its blocks are compared, like after a crash, from now on.
+io::Task<Status> ArrayCore::doubt_sums(uint64_t page) {
+  if (stripes_) {
+    RegionRange rows = rows_of_sums(page);
+    stripes_->doubt_rows(rows.first, rows.count);
+  }
+  std::vector<uint64_t> regions = regions_of_sums(page);
+  for (uint64_t r : regions) {
+    intent_.begin({r, 1});
+    if (!unequal_.test(r)) doubtful_.set(r);
+    unequal_.set(r);
+    copied_.clear(r);
+    flushing_.clear(r);
+  }
+  Status marked;
+  for (uint64_t r : regions) {
+    if (marked.ok()) marked = co_await persist({r, 1});
+  }
+  for (uint64_t r : regions) intent_.end({r, 1});
+  if (!marked.ok()) co_return marked;
+  count_resync_total();
+  resync_work_.set();
+  co_return marked;
 }
 
 // The checksums of these bytes of a member's data are in memory. CORRUPT, once: a copy of a
@@ -77,20 +118,11 @@ io::Task<Result<bool>> ArrayCore::fetch_page(Member* member, Checksums* sums, ui
         "other copies",
         record_.name, name_of(*member), page);
     ++member->errors;
-    RegionRange regions = regions_of_sums(page);
-    intent_.begin(regions);
-    for (uint64_t r = regions.first; r < regions.first + regions.count; ++r) {
-      if (!unequal_.test(r)) doubtful_.set(r);
-    }
-    unequal_.set_range(regions.first, regions.count);
-    copied_.clear_range(regions.first, regions.count);
-    flushing_.clear_range(regions.first, regions.count);
-    Status marked = co_await persist(regions);
-    intent_.end(regions);
-    if (!marked.ok()) co_return marked;
-    count_resync_total();
-    resync_work_.set();
+    BB_CO_TRY(co_await doubt_sums(page));
   }
+  // With parity all members are zeroed first, and one that is new gets all that differs from that
+  // before it counts.
+  if (stripes_ && found.blank) found.sums.fill(zero_block_checksum());
   sums->put(page, found);
   co_return !found.damaged;
 }
@@ -199,7 +231,8 @@ io::Task<Status> ArrayCore::write_sums(uint64_t flush) {
   for (const auto& member : members_) {
     if (!member->writable() || !member->sums) continue;
     auto wanted = [&](uint64_t page) {
-      return flush == 0 || intent_.may_clean_any(regions_of_sums(page), flush);
+      auto may_clean = [&](uint64_t r) { return intent_.may_clean_any({r, 1}, flush); };
+      return flush == 0 || std::ranges::any_of(regions_of_sums(page), may_clean);
     };
     for (uint64_t page : member->sums->take_dirty(wanted)) {
       pages.push_back({.member = member.get(), .sums = member->sums, .page = page});
@@ -218,14 +251,25 @@ io::Task<Status> ArrayCore::write_sums(uint64_t flush) {
 
 // The copy that is overwritten is the older one; the newer one has to be durable by then.
 io::Task<Status> ArrayCore::flush_for_sums(std::span<const SumsPage> pages) {
-  bool wanted = false;
+  FanOut fan(*this);
+  uint64_t slots = 0;
+  uint64_t number = 0;
   for (const SumsPage& page : pages) {
     uint64_t epoch = page.sums->written_epoch(page.page);
-    wanted = wanted || (epoch != 0 && epoch >= page.member->flushed_epoch);
+    bool wanted = epoch != 0 && epoch >= page.member->flushed_epoch;
+    if (!wanted || (slots & page.member->slot_bit()) != 0 || BB_MUTANT(kSumsUnflushed)) continue;
+    if (number == 0) number = intent_.flush_begin();
+    fan.add(*page.member, {.op = io::IoOp::kFlush});
+    slots |= page.member->slot_bit();
   }
-  if (!wanted || BB_MUTANT(kSumsUnflushed)) co_return Status();
-  Result<uint64_t> flushed = co_await flush_members();
-  co_return flushed.status();
+  if (slots == 0) co_return Status();
+  co_await fan;
+  for (uint32_t i = 0; i < fan.count(); ++i) {
+    FanOut::Leg& leg = fan.leg(i);
+    if (leg.status.ok()) leg.member->flushed_epoch = std::max(leg.member->flushed_epoch, number);
+  }
+  MemberMask ok_mask;
+  co_return judge(fan, slots, &ok_mask);
 }
 
 io::Task<Status> ArrayCore::write_sums_at_once(std::span<SumsPage> pages) {

@@ -104,7 +104,9 @@ FoundChecksums choose_checksum_page(const ChecksumPageHead& wanted, ConstBytes b
         wanted, both.subspan(copy * kChecksumPageBytes, kChecksumPageBytes), here.sums);
     bool in_turn = !head.ok() || head->generation % kChecksumPageCopies == copy;
     if (head.code() == Code::k_corrupt || !in_turn) best.damaged = true;
+    best.blank = best.blank || (head.code() == Code::k_not_found && best.generation == 0);
     if (!head.ok() || !in_turn || head->generation <= best.generation) continue;
+    best.blank = false;
     best.generation = head->generation;
     best.sums = here.sums;
   }

@@ -57,6 +57,7 @@ Result<ChecksumPageHead> decode_checksum_page(const ChecksumPageHead& wanted, Co
 struct FoundChecksums {
   uint64_t generation = 0;
   bool damaged = false;
+  bool blank = false;  // the best there is was never written since the member came
   std::array<uint32_t, kChecksumsPerPage> sums;
 };
 FoundChecksums choose_checksum_page(const ChecksumPageHead& wanted, ConstBytes both);

@@ -46,15 +46,9 @@ Status check_request(const ArrayCreate& what) {
   return {};
 }
 
-Result<Integrity> integrity_of(std::optional<Integrity> wanted, const Shape& shape) {
-  bool possible = shape.level->parity == 0;
-  if (wanted == Integrity::kCrc32c && !possible) {
-    return error(Code::k_not_supported, "integrity crc32c is not there for RAID {} yet: take none",
-                 shape.level->name);
-  }
+Integrity integrity_of(std::optional<Integrity> wanted, const Shape& shape) {
   // Where nothing could be served from elsewhere, checksums are for who asks for them.
-  bool useful = possible && shape.redundant();
-  return wanted.value_or(useful ? Integrity::kCrc32c : Integrity::kNone);
+  return wanted.value_or(shape.redundant() ? Integrity::kCrc32c : Integrity::kNone);
 }
 
 Result<Geometry> plan(const ArrayCreate& what) {
@@ -65,8 +59,8 @@ Result<Geometry> plan(const ArrayCreate& what) {
                  "RAID {} has no chunks: every member holds everything (chunk size {})",
                  shape.level->name, what.chunk_bytes);
   }
-  BB_ASSIGN(Integrity integrity, integrity_of(what.integrity, shape));
-  return plan_geometry(shape, devices_of(what), what.region_size_bytes, integrity);
+  return plan_geometry(shape, devices_of(what), what.region_size_bytes,
+                       integrity_of(what.integrity, shape));
 }
 
 io::Task<Status> check_unused(const ArrayCreate* what) {

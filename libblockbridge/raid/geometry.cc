@@ -53,6 +53,14 @@ uint64_t Geometry::data_extent_bytes() const {
   return shape.level->parity > 0 ? stripes_extent_bytes(shape, member_bytes) : member_bytes;
 }
 
+// With parity a stripe may lie in any row.
+uint64_t Geometry::checked_blocks() const {
+  if (!checked()) return 0;
+  bool parity = shape.level->parity > 0;
+  uint64_t bytes = parity ? stripe_rows(shape, member_bytes) * shape.chunk_bytes : member_bytes;
+  return bytes / kCheckedBlockBytes;
+}
+
 Status check_region_size(const Shape& shape, uint64_t region_size_bytes) {
   uint64_t least = std::max(kRegionMinBytes, shape.chunk_bytes);
   if (is_power_of_two(region_size_bytes) && region_size_bytes >= least &&
@@ -66,16 +74,14 @@ Status check_region_size(const Shape& shape, uint64_t region_size_bytes) {
 // The most data that fit such room.
 static uint64_t fit_bytes(Geometry geometry, uint64_t room_bytes) {
   uint64_t unit = std::max(kRegionMinBytes, geometry.shape.chunk_bytes);
-  if (geometry.shape.level->parity > 0) return stripes_fit_bytes(geometry.shape, room_bytes, unit);
-  geometry.member_bytes = round_down(room_bytes, unit);
-  if (geometry.checked()) {  // first what surely fits
-    uint64_t pages = div_up(room_bytes, kChecksumsPerPage * kCheckedBlockBytes);
-    uint64_t sums_bytes = pages * kChecksumPageCopies * kChecksumPageBytes;
-    geometry.member_bytes = round_down(room_bytes - std::min(room_bytes, sums_bytes), unit);
-    while (geometry.extent_bytes() + unit <= room_bytes) geometry.member_bytes += unit;
+  uint64_t least = 0;  // in units: what fits, and what does not
+  uint64_t most = room_bytes / unit + 1;
+  while (least + 1 < most) {
+    uint64_t middle = least + (most - least) / 2;
+    geometry.member_bytes = middle * unit;
+    (geometry.extent_bytes() <= room_bytes ? least : most) = middle;
   }
-  while (geometry.extent_bytes() > room_bytes) geometry.member_bytes -= unit;
-  return geometry.member_bytes;
+  return least * unit;
 }
 
 Result<Geometry> plan_geometry(const Shape& shape, std::span<const GeometryDevice> devices,

@@ -52,7 +52,7 @@ struct Geometry {
   uint64_t data_extent_bytes() const;
   // Checksums follow them, a page for so many blocks.
   bool checked() const { return integrity != Integrity::kNone; }
-  uint64_t checked_blocks() const { return checked() ? member_bytes / kCheckedBlockBytes : 0; }
+  uint64_t checked_blocks() const;
   uint64_t checksum_pages() const { return div_up(checked_blocks(), uint64_t{kChecksumsPerPage}); }
   // Both copies of a page, next to each other.
   uint64_t checksum_offset_bytes(uint64_t page) const {

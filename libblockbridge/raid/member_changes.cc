@@ -334,6 +334,7 @@ io::Task<Status> ArrayCore::write_member_superblock(Member* member, uint64_t ver
 // Recovering -> in-sync: everything was copied; make it durable, then commit.
 io::Task<Status> ArrayCore::promote(Member* member) {
   uint64_t covered = intent_.epoch();  // flushes that began later reach the member themselves
+  if (stripes_ && checked()) BB_CO_TRY(co_await write_sums(0));
   if (!BB_MUTANT(kSkipRecoveryFlush)) {
     Status flushed = stripes_ ? co_await stripes_->flush() : co_await member->device->flush();
     if (stripes_ && !flushed.ok()) co_return flushed;

@@ -79,10 +79,7 @@ Status validate_sizes(const MembershipRecord& record) {
   }
   constexpr uint64_t kMemberBytesMax = uint64_t{1} << 57;  // so that 64 of them can be counted
   uint64_t unit = std::max<uint64_t>(record.block_size_bytes, record.chunk_bytes);
-  if (record.integrity != Integrity::kNone) {
-    if (shape->level->parity > 0) return unlawful(record, "checksums of blocks with parity");
-    unit = std::max(unit, kCheckedBlockBytes);
-  }
+  if (record.integrity != Integrity::kNone) unit = std::max(unit, kCheckedBlockBytes);
   if (record.member_bytes == 0 || record.member_bytes % unit != 0 ||
       record.member_bytes > kMemberBytesMax ||
       record.member_bytes > UINT64_MAX - record.data_offset_bytes) {

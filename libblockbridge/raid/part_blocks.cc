@@ -93,6 +93,7 @@ struct Block {
 
 // Whole blocks, under an exclusive lock of the caller's.
 io::Task<Status> ArrayCore::read_settled(io::IoRequest* request) {
+  if (stripes_) co_return co_await stripes_->read(request);
   RegionRange regions = geometry_.range_of(request->offset_bytes, request->length_bytes);
   if (!has_unequal(regions)) {
     Status status = co_await read_held(request);

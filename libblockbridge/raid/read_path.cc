@@ -24,6 +24,12 @@ io::Task<Status> ArrayCore::read(io::IoRequest* request) {
   co_return co_await read_unequal(request);
 }
 
+// A stripe's lock is that of its reads.
+io::Task<Status> ArrayCore::read_stripes(io::IoRequest* request) {
+  if (checked() && !whole_blocks(*request)) co_return co_await read_parts(request);
+  co_return co_await stripes_->read(request);
+}
+
 io::Task<Status> ArrayCore::read_held(io::IoRequest* request) {
   bool piece = is_piece(geometry_.shape, *request);
   Status status = piece ? co_await read_piece(request, {}) : co_await read_pieces(request);

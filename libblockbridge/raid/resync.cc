@@ -172,19 +172,23 @@ io::Task<Status> ArrayCore::copy_extent(ResyncExtent extent, io::AlignedBuffer* 
   co_return Status();
 }
 
-// Each stripe's blocks of those who lack them, from the others.
+// What is recorded of each stripe is proved, and its blocks go to those who lack them.
 io::Task<Status> ArrayCore::rebuild_extent(RegionRange regions) {
   uint64_t chunk = geometry_.shape.chunk_bytes;
   uint64_t first = regions.first * geometry_.region_size_bytes / chunk;
   uint64_t end = std::min(geometry_.member_bytes / chunk,
                           (regions.first + regions.count) * geometry_.region_size_bytes / chunk);
+  Status status;
   for (uint64_t stripe = first; stripe < end; ++stripe) {
     if (stop_background_) co_return error(Code::k_cancelled, "the array is being closed");
-    if (!BB_MUTANT(kRecoverWithoutCopy)) BB_CO_TRY(co_await stripes_->rebuild(stripe));
+    // One of which nothing decides is no reason to leave the others.
+    Status proved = checked() ? co_await stripes_->prove(stripe) : Status();
+    if (proved.ok() && !BB_MUTANT(kRecoverWithoutCopy)) proved = co_await stripes_->rebuild(stripe);
+    if (status.ok()) status = std::move(proved);
     resynced_bytes_ += chunk;
     co_await keep_to_rate(chunk);
   }
-  co_return Status();
+  co_return status;
 }
 
 io::Task<void> ArrayCore::keep_to_rate(uint64_t bytes) {

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Reads every copy of everything and compares: with its checksum, and with the other copies.
+#include <algorithm>
+
 #include "raid/array_core.h"
 #include "raid/copies.h"
 
@@ -42,10 +44,6 @@ Verdict judge_block(const std::vector<CopyOfPiece>& copies, size_t i) {
 io::Task<Result<ScrubReport>> ArrayCore::scrub(ScrubRange range) {
   Entered entered(commands_);
   if (!entered.inside) co_return closed_error();
-  if (stripes_) {
-    co_return fail(Code::k_not_supported, "RAID {} cannot be scrubbed yet",
-                   geometry_.shape.level->name);
-  }
   uint64_t size = geometry_.size_bytes();
   uint64_t length = range.length_bytes != 0 ? range.length_bytes : size - range.offset_bytes;
   if (range.offset_bytes > size || length > size - range.offset_bytes ||
@@ -61,14 +59,34 @@ io::Task<Result<ScrubReport>> ArrayCore::scrub(ScrubRange range) {
     if (range.cancelled != nullptr && *range.cancelled) {
       co_return fail(Code::k_cancelled, "the scrub was cancelled at byte {}", at);
     }
-    uint64_t here = first_piece(geometry_.shape, at, std::min(end - at, kPieceBytes)).length_bytes;
-    BB_CO_TRY(co_await scrub_piece(at, here, &report));
+    uint64_t here = 0;
+    if (stripes_) {
+      uint64_t stripe_bytes = geometry_.shape.chunk_bytes * geometry_.shape.data_chunks();
+      here = std::min(end, round_down(at, stripe_bytes) + stripe_bytes) - at;
+      BB_CO_TRY(co_await scrub_stripe(at / stripe_bytes, &report));
+    } else {
+      here = first_piece(geometry_.shape, at, std::min(end - at, kPieceBytes)).length_bytes;
+      BB_CO_TRY(co_await scrub_piece(at, here, &report));
+    }
     report.checked_bytes += here;
     if (range.progress_bytes != nullptr) *range.progress_bytes = report.checked_bytes;
     co_await keep_to_rate(here);
     at += here;
   }
   co_return report;
+}
+
+// As a whole. What is found in its parity is told at the stripe's first chunk.
+io::Task<Status> ArrayCore::scrub_stripe(uint64_t stripe, ScrubReport* report) {
+  std::vector<StripeFinding> findings;
+  BB_CO_TRY(co_await stripes_->scrub(stripe, &findings));
+  uint64_t data = geometry_.shape.data_chunks();
+  for (const StripeFinding& found : findings) {
+    uint64_t block = found.block < data ? found.block : 0;
+    uint64_t chunk = geometry_.shape.chunk_bytes;
+    report->add((stripe * data + block) * chunk + found.within_bytes, found.repaired);
+  }
+  co_return Status();
 }
 
 io::Task<Status> ArrayCore::scrub_piece(uint64_t offset_bytes, uint64_t length_bytes,

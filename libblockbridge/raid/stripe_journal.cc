@@ -101,6 +101,12 @@ io::Task<Status> StripeJournal::flush() {
   co_return Status();
 }
 
+io::Task<void> StripeJournal::end_all() {
+  if (layout_.ring_bytes == 0 || !stuck_.ok() || first_not_done() != next_seq_) co_return;
+  if (!(co_await flush()).ok()) co_return;
+  (void)co_await announce(layout_.shape.all_slots());
+}
+
 void StripeJournal::Entry::clear() {
   head.parts.clear();
   pieces.clear();

@@ -48,6 +48,9 @@ class StripeJournal {
   void forget_ring(uint32_t slot) { rings_[slot] = JournalRing(layout_.ring_bytes); }
   uint64_t first_seq() const { return first_seq_; }  // entries before have ended
 
+  // When nothing is in flight: what is in place is flushed, and the rings say that all has ended,
+  // so that the next recover() has nothing to do. As far as members take it.
+  io::Task<void> end_all();
   io::Task<void> stop();
 
  private:

@@ -26,11 +26,16 @@ uint64_t map_bytes(uint64_t stripes) {
 
 }  // namespace
 
+uint64_t stripe_rows(const Shape& shape, uint64_t member_bytes) {
+  uint64_t stripes = member_bytes / shape.chunk_bytes;
+  return stripes + spare_rows(stripes);
+}
+
 StripeLayout layout_stripes(const Uuid& array, const Shape& shape, uint64_t data_offset_bytes,
                             uint64_t member_bytes) {
   StripeLayout layout{.array = array, .shape = shape, .data_offset_bytes = data_offset_bytes};
   layout.stripes = member_bytes / shape.chunk_bytes;
-  layout.rows = layout.stripes + spare_rows(layout.stripes);
+  layout.rows = stripe_rows(shape, member_bytes);
   layout.map_offset_bytes = data_offset_bytes + layout.rows * shape.chunk_bytes;
   layout.ring_offset_bytes = layout.map_offset_bytes + map_bytes(layout.stripes);
   layout.ring_bytes = ring_bytes(shape, member_bytes);
@@ -40,17 +45,6 @@ StripeLayout layout_stripes(const Uuid& array, const Shape& shape, uint64_t data
 uint64_t stripes_extent_bytes(const Shape& shape, uint64_t member_bytes) {
   StripeLayout layout = layout_stripes({}, shape, 0, member_bytes);
   return layout.ring_offset_bytes + layout.ring_bytes;
-}
-
-uint64_t stripes_fit_bytes(const Shape& shape, uint64_t room_bytes, uint64_t unit_bytes) {
-  uint64_t least = 0;  // in units: what fits, and what does not
-  uint64_t most = room_bytes / unit_bytes + 1;
-  while (least + 1 < most) {
-    uint64_t middle = least + (most - least) / 2;
-    bool fits = stripes_extent_bytes(shape, middle * unit_bytes) <= room_bytes;
-    (fits ? least : most) = middle;
-  }
-  return least * unit_bytes;
 }
 
 }  // namespace bb::raid

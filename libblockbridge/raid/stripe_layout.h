@@ -28,13 +28,12 @@ inline uint64_t ring_min_bytes(const Shape& shape) {
   return shape.chunk_bytes + 3 * kJournalHeadBytes;
 }
 
+uint64_t stripe_rows(const Shape& shape, uint64_t member_bytes);
 // The layout of members whose data are so long: rows, then the map, then the ring.
 StripeLayout layout_stripes(const Uuid& array, const Shape& shape, uint64_t data_offset_bytes,
                             uint64_t member_bytes);
 // What that takes of each member, from the data's offset on.
 uint64_t stripes_extent_bytes(const Shape& shape, uint64_t member_bytes);
-// The most data that fit such room, a multiple of `unit_bytes`; 0 when none does.
-uint64_t stripes_fit_bytes(const Shape& shape, uint64_t room_bytes, uint64_t unit_bytes);
 
 inline constexpr uint64_t kStripesMax = 1u << 30;
 

@@ -76,11 +76,13 @@ io::Task<Status> StripePath::open(Uuid found, uint64_t number) {
 
 io::Task<Status> StripePath::open_held(Uuid found, uint64_t number) {
   if (store_ != nullptr) co_await store_->stop();
-  store_ = std::make_unique<StripeStore>(core_.loop_, layout_, *this);
+  store_ =
+      std::make_unique<StripeStore>(core_.loop_, layout_, *this, core_.checked() ? this : nullptr);
   life_ = found;
   number_ = number;
   Status status;
   if (!found.is_nil()) status = co_await store_->recover(found);
+  if (status.ok() && !found.is_nil() && core_.checked()) status = co_await doubt_dirty();
   if (status.ok()) {
     // What was dropped stays dropped, also when other members are lost next time.
     life_ = Uuid::random(core_.loop_.prng());
@@ -115,6 +117,7 @@ io::Task<Status> StripePath::write_lives() {
 io::Task<void> StripePath::close() {
   Gate gate(*this, LockMode::kExclusive);
   co_await gate;
+  if (serves() && core_.fenced_.empty()) co_await store_->end_all();
   if (store_ != nullptr) co_await store_->stop();
   store_.reset();
 }
@@ -222,17 +225,33 @@ io::Task<Status> StripePath::rebuild(uint64_t stripe) {
   co_return co_await store_->rebuild(stripe);
 }
 
+io::Task<Status> StripePath::prove(uint64_t stripe) {
+  Gate gate(*this, LockMode::kShared);
+  co_await gate;
+  if (!serves()) co_return error(Code::k_unavailable, "the stripes are not open");
+  co_return co_await store_->prove(stripe);
+}
+
+io::Task<Status> StripePath::scrub(uint64_t stripe, std::vector<StripeFinding>* findings) {
+  Gate gate(*this, LockMode::kShared);
+  co_await gate;
+  if (!serves()) co_return error(Code::k_unavailable, "the stripes are not open");
+  co_return co_await store_->scrub(stripe, findings);
+}
+
 // --- members as the store sees them
 
-io::Device* StripePath::device(uint32_t slot) {
+Member* StripePath::holder(uint32_t slot) const {
   Member* best = nullptr;
   for (Member* member : core_.holders_[slot]) {
     if (member->device == nullptr) continue;
     if (best == nullptr || member->writable()) best = member;
   }
   BB_CHECK(best != nullptr, "slot {} has no device", slot);
-  return best->device;
+  return best;
 }
+
+io::Device* StripePath::device(uint32_t slot) { return holder(slot)->device; }
 
 uint64_t StripePath::writable_mask() const {
   uint64_t mask = 0;

@@ -24,18 +24,23 @@ io::Task<Status> StripeStore::rebuild(uint64_t stripe) {
   if (!BB_MUTANT(kRebuildUnlocked)) co_await hold;
   uint64_t targets = members_.writable_mask() & ~members_.readable_mask();
   if (targets == 0) co_return Status();
-  co_return co_await rebuild_row(map_.row_of(stripe), targets);
+  if (in_doubt(stripe)) BB_CO_TRY(co_await prove_held(stripe, nullptr));
+  co_return co_await rebuild_stripe(stripe, targets);
 }
 
-io::Task<Status> StripeStore::rebuild_row(uint32_t row, uint64_t targets_mask) {
+io::Task<Status> StripeStore::rebuild_stripe(uint64_t stripe, uint64_t targets_mask) {
   const Shape& shape = layout_.shape;
+  uint32_t row = map_.row_of(stripe);
   uint64_t all = shape.all_slots();
   uint64_t chunk = shape.chunk_bytes;
   uint64_t bad_mask = 0;
+  bool settled = false;
+  PinnedSums pinned;
+  if (sums_ != nullptr) co_await fetch_all(targets_mask, row * chunk, chunk, &pinned);
   for (;;) {
     uint64_t lost_slots = all & (~members_.readable_mask() | bad_mask);
     if (std::popcount(lost_slots) > static_cast<int>(shape.level->parity)) {
-      co_return lost(map_.stripe_in(row), lost_slots);
+      co_return lost(stripe, lost_slots);
     }
     BB_CO_ASSIGN(Reconstruction plan,
                  Reconstruction::plan(code_, blocks_of_slots(shape, row, lost_slots)));
@@ -51,6 +56,15 @@ io::Task<Status> StripeStore::rebuild_row(uint32_t row, uint64_t targets_mask) {
     }
     co_await reads;
     uint64_t failed = note_failures(reads);
+    bool compared = sums_ != nullptr && !BB_MUTANT(kRebuildUnchecked);
+    if (compared && !co_await check(&reads, stripe, &failed)) {
+      co_return error(Code::k_unavailable, "stripe {}: checksums were damaged", stripe);
+    }
+    if (failed != 0 && sums_ != nullptr && !settled) {
+      settled = true;
+      BB_CO_TRY(co_await prove_held(stripe, nullptr));
+      continue;
+    }
     bad_mask |= failed;
     if (failed != 0) continue;
     std::array<std::byte*, kParityMax> made{};
@@ -62,6 +76,7 @@ io::Task<Status> StripeStore::rebuild_row(uint32_t row, uint64_t targets_mask) {
     for (size_t i = 0; i < plan.lost().size(); ++i) {
       uint32_t slot = block_slot(shape, row, plan.lost()[i]);
       bool target = ((targets_mask & members_.writable_mask()) >> slot & 1) != 0;
+      if (target && sums_ != nullptr) record(slot, row * chunk, {made[i], chunk});
       if (target) writes.write(slot, members_.device(slot), place(row, 0), {made[i], chunk}, false);
     }
     co_return co_await all_or_failed(&writes, "rebuilding");

@@ -108,6 +108,8 @@ io::Task<Status> StripeStore::replay(Uuid life,
 io::Task<Status> StripeStore::replay_steps(const std::vector<ReplayStep>* steps,
                                            const std::vector<io::AlignedBuffer>* rings) {
   for (const ReplayStep& step : *steps) {
+    uint32_t stripe = map_.stripe_in(step.row);
+    if (stripe != kNoStripe) replayed_.push_back(stripe);
     ConstBytes ring = (*rings)[step.slot].bytes();
     io::AlignedBuffer bytes(step.length_bytes);
     uint64_t at = step.ring_offset_bytes % ring.size();

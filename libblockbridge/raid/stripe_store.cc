@@ -6,13 +6,17 @@
 
 namespace bb::raid {
 
-StripeStore::StripeStore(io::Loop& loop, StripeLayout layout, StripeMembers& members)
+StripeStore::StripeStore(io::Loop& loop, StripeLayout layout, StripeMembers& members,
+                         StripeSums* sums)
     : loop_(loop),
       layout_(layout),
       members_(members),
+      sums_(sums),
       code_(layout.shape.data_chunks(), layout.shape.level->parity),
       map_(layout.array, layout.stripes, layout.rows),
       journal_(loop, layout_, members),
+      unproved_(layout.stripes),
+      doubtful_(layout.stripes),
       pages_mutex_(loop),
       rows_freed_(loop) {}
 

@@ -7,19 +7,30 @@
 #include "io/buffer.h"
 #include "io/range_lock.h"
 #include "io/sync.h"
+#include "raid/cell_solver.h"
 #include "raid/io_batch.h"
+#include "raid/region_set.h"
 #include "raid/stripe_journal.h"
 #include "raid/stripe_map.h"
 #include "raid/stripe_plan.h"
 
 namespace bb::raid {
 
+// A block that was not what it has to be; not `repaired`: of its column nothing decides.
+struct StripeFinding {
+  uint32_t block = 0;
+  uint64_t within_bytes = 0;  // of its chunk
+  bool repaired = false;
+};
+
 // The data path of levels with parity: blocks of an array on the members it is given
 // (docs/decisions/014-levels.md). Reads, writes and flushes may be in flight together; those of one
 // stripe wait for each other, reads among themselves excepted. Belongs to one loop.
 class StripeStore {
  public:
-  StripeStore(io::Loop& loop, StripeLayout layout, StripeMembers& members);
+  // `sums`: of an array with integrity, else null. Requests are then of whole checked blocks.
+  StripeStore(io::Loop& loop, StripeLayout layout, StripeMembers& members,
+              StripeSums* sums = nullptr);
   ~StripeStore();
 
   // After a stop, before anything else: finds the map, and does again what the journal has. `life`:
@@ -43,6 +54,20 @@ class StripeStore {
   // Makes the blocks of all who are writable and not readable anew, from the others.
   io::Task<Status> rebuild(uint64_t stripe);
 
+  // --- integrity
+  // What is recorded of a stripe may be old, so parity proves it before it is used. `damaged`: it
+  // was not a crash, so nothing of it is guessed either.
+  void doubt(uint64_t stripe, bool damaged);
+  bool in_doubt(uint64_t stripe) const { return !unproved_.empty() && unproved_.test(stripe); }
+  io::Task<Status> prove(uint64_t stripe);
+  // Those that recover() wrote to.
+  const std::vector<uint64_t>& replayed() const { return replayed_; }
+  // Compares all blocks of a stripe with what is recorded of them and with their parity; makes
+  // anew what one of them proves. An error: members could not be read.
+  io::Task<Status> scrub(uint64_t stripe, std::vector<StripeFinding>* findings);
+
+  // When nothing else is in flight: leaves nothing for the next recover() to do.
+  io::Task<void> end_all() { return journal_.end_all(); }
   // Once, before destruction, when nothing else is in flight.
   io::Task<void> stop();
 
@@ -59,6 +84,15 @@ class StripeStore {
   };
   class Hold;
   class Work;
+  class Columns;
+  struct Settle {  // columns of a stripe
+    uint64_t stripe = 0;
+    uint64_t within_bytes = 0;  // of each chunk
+    uint64_t length_bytes = 0;
+    uint32_t into_block = 0;  // … that is wanted, and where it goes
+    Bytes into;
+    std::vector<StripeFinding>* findings = nullptr;
+  };
 
   using PieceOperation = std::function<io::Task<void>(Piece piece, Status* status)>;
   io::Task<Status> for_all(const std::vector<Piece>* pieces, PieceOperation operation);
@@ -77,19 +111,48 @@ class StripeStore {
   io::Task<Status> write_pages_alone();
 
   // stripe_read.cc
+  struct Part {  // of a piece, in one chunk
+    uint32_t block = 0;
+    uint64_t within_bytes = 0;
+    Bytes into;
+    bool asked = false;
+  };
   io::Task<Status> read_piece(Piece piece, Bytes into);
-  io::Task<Status> read_around(uint32_t row, uint32_t block, uint64_t within_bytes, Bytes into,
-                               uint64_t bad_mask);
+  io::Task<Status> read_proved(const Piece* piece, Bytes into);
+  io::Task<Status> read_settled(uint64_t stripe, const Part* part);
+  std::vector<Part> parts_of(const Piece& piece, Bytes into) const;
+  io::Task<Status> read_around(uint64_t stripe, const Part* part, uint64_t bad_mask);
+
+  // stripe_cells.cc
+  Trust trust_of(uint64_t stripe) const;
+  io::Task<bool> fetch(uint32_t slot, uint64_t place_bytes, uint64_t length_bytes,
+                       PinnedSums* pinned);
+  io::Task<void> fetch_all(uint64_t slots_mask, uint64_t place_bytes, uint64_t length_bytes,
+                           PinnedSums* pinned);
+  void record(uint32_t slot, uint64_t place_bytes, ConstBytes bytes);
+  io::Task<bool> check(IoBatch* batch, uint64_t stripe, uint64_t* bad_mask);
+  io::Task<void> read_columns(const Settle* what, Columns* columns, PinnedSums* pinned);
+  io::Task<Status> settle(Settle what);
+  io::Task<Status> settle_singly(Settle what);
+  std::vector<Cell> cells_at(const Settle& what, Columns& columns, uint64_t at);
+  void fix(const Settle& what, uint64_t at, const std::vector<Cell>& before,
+           const std::vector<Cell>& cells, IoBatch* fixes);
+  void note_fixes(IoBatch& fixes);
+  Status undecided(uint64_t stripe, uint64_t within_bytes, const std::vector<Cell>& cells) const;
+  io::Task<Status> prove_held(uint64_t stripe, std::vector<StripeFinding>* findings);
 
   // stripe_write.cc
   io::Task<Status> write_piece(Piece piece, ConstBytes from);
   io::Task<Status> write_whole(uint64_t stripe, ConstBytes from);
   io::Task<Status> write_part(Piece piece, ConstBytes from);
   io::Task<Status> read_old(Work* work);
+  io::Task<Status> read_proved_old(Work* work);
+  io::Task<Status> settle_bands(Work* work);
+  void record_parts(const Work& work);
   io::Task<Status> put_in_place(Work* work, uint64_t lacking_mask);
 
   // stripe_rebuild.cc
-  io::Task<Status> rebuild_row(uint32_t row, uint64_t targets_mask);
+  io::Task<Status> rebuild_stripe(uint64_t stripe, uint64_t targets_mask);
 
   // stripe_recover.cc
   io::Task<Status> all_or_failed(IoBatch* batch, const char* what);
@@ -101,10 +164,14 @@ class StripeStore {
   io::Loop& loop_;
   StripeLayout layout_;
   StripeMembers& members_;
+  StripeSums* sums_;
   ParityCode code_;
   StripeMap map_;
   StripeJournal journal_;
   io::RangeLock stripes_;  // a byte for each stripe
+  RegionSet unproved_;     // stripes: what is recorded of them may be old
+  RegionSet doubtful_;     // … of these, though there was no crash
+  std::vector<uint64_t> replayed_;
   io::Mutex pages_mutex_;
   io::Event rows_freed_;
 };

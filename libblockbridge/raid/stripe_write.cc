@@ -58,6 +58,8 @@ class StripeStore::Work {
   std::vector<Stretch> stretches;
   io::AlignedBuffer memory;
   uint64_t bad_mask = 0;  // slots that could not be read
+  bool settled = false;   // what was not right has been made so, as far as it can be
+  PinnedSums pinned;
   uint64_t away_mask = 0;
 };
 
@@ -93,6 +95,13 @@ io::Task<Status> StripeStore::write_whole(uint64_t stripe, ConstBytes from) {
   }
   if (!aligned) std::memcpy(memory.data(), from.data(), from.size());
   code_.encode(blocks.data(), blocks.data() + data, chunk);
+  PinnedSums pinned;
+  if (sums_ != nullptr) {
+    co_await fetch_all(shape.all_slots(), *row * chunk, chunk, &pinned);
+    for (uint32_t block = 0; block < shape.members; ++block) {
+      record(block_slot(shape, *row, block), *row * chunk, {blocks[block], chunk});
+    }
+  }
   IoBatch batch;
   for (uint32_t block = 0; block < shape.members; ++block) {
     uint32_t slot = block_slot(shape, *row, block);
@@ -109,6 +118,8 @@ io::Task<Status> StripeStore::write_whole(uint64_t stripe, ConstBytes from) {
   }
   map_.move(stripe, *row);
   rows_freed_.set();
+  unproved_.clear(stripe);
+  doubtful_.clear(stripe);
   // A host may outlive us, and would never write again what was acknowledged: it is found there
   // after a crash of this process too, though nobody flushed.
   if (BB_MUTANT(kAckBeforePage)) co_return status;
@@ -146,15 +157,60 @@ io::Task<Status> StripeStore::read_old(Work* work) {
     }
     co_await batch;
     uint64_t failed = note_failures(batch);
+    bool compared = sums_ != nullptr && !BB_MUTANT(kModifyUnchecked);
+    if (compared && !co_await check(&batch, work->piece.stripe, &failed)) co_return Status();
     if (failed == 0) co_return Status();
-    work->bad_mask |= failed;
+    if (sums_ != nullptr && !work->settled) {
+      work->settled = true;
+      (void)co_await settle_bands(work);
+    } else {
+      work->bad_mask |= failed;
+    }
+  }
+}
+
+io::Task<Status> StripeStore::settle_bands(Work* work) {
+  for (const Work::Stretch& one : work->stretches) {
+    BB_CO_TRY(co_await settle({.stripe = work->piece.stripe,
+                               .within_bytes = one.band.within_bytes,
+                               .length_bytes = one.band.length_bytes}));
+  }
+  co_return Status();
+}
+
+// Nothing is worked out from blocks of which it is not known that they are right.
+io::Task<Status> StripeStore::read_proved_old(Work* work) {
+  uint64_t stripe = work->piece.stripe;
+  uint64_t place = work->row * layout_.shape.chunk_bytes;
+  for (const Work::Stretch& one : work->stretches) {
+    co_await fetch_all(layout_.shape.all_slots(), place + one.band.within_bytes,
+                       one.band.length_bytes, &work->pinned);
+  }
+  for (;;) {
+    if (in_doubt(stripe)) (void)co_await prove_held(stripe, nullptr);
+    if (in_doubt(stripe)) BB_CO_TRY(co_await settle_bands(work));
+    bool doubted = in_doubt(stripe);
+    Status status = co_await read_old(work);
+    if (doubted || !in_doubt(stripe)) co_return status;
+  }
+}
+
+// Before it goes in place: nobody reads it meanwhile, and who does not take it does not count.
+void StripeStore::record_parts(const Work& work) {
+  uint64_t row = work.row * layout_.shape.chunk_bytes;
+  for (const Work::Stretch& one : work.stretches) {
+    for (uint32_t block = 0; block < layout_.shape.members; ++block) {
+      if ((one.plan.change_mask >> block & 1) == 0) continue;
+      record(block_slot(layout_.shape, work.row, block), row + one.band.within_bytes,
+             {one.made[block], one.band.length_bytes});
+    }
   }
 }
 
 io::Task<Status> StripeStore::write_part(Piece piece, ConstBytes from) {
   const Shape& shape = layout_.shape;
   Work work(*this, piece, from);
-  BB_CO_TRY(co_await read_old(&work));
+  BB_CO_TRY(sums_ != nullptr ? co_await read_proved_old(&work) : co_await read_old(&work));
   // An entry that leaves somebody out is not for a recovery in which he counts again.
   if (!BB_MUTANT(kLeaveOut)) BB_CO_TRY(co_await members_.settle(work.away_mask));
   std::vector<StripeJournal::Part> parts;
@@ -186,6 +242,7 @@ io::Task<Status> StripeStore::write_part(Piece piece, ConstBytes from) {
   } else {
     // Who lacks the entry must not count any more before anything is in place.
     if (!BB_MUTANT(kSettleLate)) status = co_await members_.settle(lacking);
+    if (status.ok() && sums_ != nullptr) record_parts(work);
     if (status.ok()) status = co_await put_in_place(&work, lacking);
   }
   if (status.ok()) {

@@ -30,6 +30,7 @@ io::Task<Status> ArrayCore::write(const io::IoRequest* request) {
 }
 
 io::Task<Status> ArrayCore::write_held(const io::IoRequest* request) {
+  if (stripes_) co_return co_await write_stripes_held(request);
   if (!tracked_) co_return co_await write_members(request);
   RegionRange regions = geometry_.range_of(request->offset_bytes, request->length_bytes);
   intent_.begin(regions);
@@ -53,6 +54,19 @@ io::Task<Status> ArrayCore::write_locked(const io::IoRequest* request, RegionRan
 // The same with parity: the journal makes it whole or undone, so nothing is unequal after a crash;
 // the bits are for members that are away.
 io::Task<Status> ArrayCore::write_stripes(const io::IoRequest* request) {
+  // Where blocks can be written in part, those who write them whole stay out of it meanwhile; else
+  // a stripe's lock is enough.
+  if (!checked() || record_.block_size_bytes >= kCheckedBlockBytes) {
+    co_return co_await write_stripes_held(request);
+  }
+  bool whole = whole_blocks(*request);
+  RangeHold hold(*this, request->offset_bytes, request->length_bytes,
+                 whole ? LockMode::kShared : LockMode::kExclusive);
+  co_await hold;
+  co_return whole ? co_await write_stripes_held(request) : co_await write_parts(request);
+}
+
+io::Task<Status> ArrayCore::write_stripes_held(const io::IoRequest* request) {
   RegionRange regions = geometry_.range_of(request->offset_bytes, request->length_bytes);
   intent_.begin(regions);
   Status status;

@@ -42,8 +42,9 @@ void ArrayWorld::refresh_budget() {
     }
     if (!slot.tainted || slot.fault_active || !in_sync) continue;
     if (slot.drive->medium().unreadable_sectors() > 0) continue;
-    if (slot.drive->medium().wrong_sectors() > 0) continue;
     if (world_.now_ns() < slot.quiet_from_ns) continue;
+    if (slot.drive->medium().wrong_sectors() > 0) mend_free_rows(i, false);
+    if (slot.drive->medium().wrong_sectors() > 0) continue;
     // Its removal is on its way: in-sync by the record now, and perhaps not in a moment.
     if (slot.leaving_epoch != 0 && authority_.record().epoch <= slot.leaving_epoch) continue;
     if (slot.needs_rejoin && member->generation <= slot.version) continue;

@@ -2,8 +2,11 @@
 // Drives that say nothing of what goes wrong, and how the world keeps that within what checksums
 // and redundancy can bear.
 #include <algorithm>
+#include <numeric>
 
 #include "raid/bitmap_page.h"
+#include "raid/stripe_layout.h"
+#include "raid/stripe_page.h"
 #include "sim/array_world.h"
 
 namespace bb::sim {
@@ -52,9 +55,12 @@ void ArrayWorld::rot(size_t index) {
       length = std::min(length, hot_count_ * block_);
     }
     uint64_t at = from + prng_.below(length);
-    medium.flip_bit(at, static_cast<uint32_t>(prng_.below(8)));
     // A damaged page shows itself, and nothing is lost with it.
-    if (!sums) medium.mark_wrong(at);
+    std::vector<std::byte> right(kSector);
+    uint64_t sector = at / kSector * kSector;
+    if (!sums) medium.read_right(sector, right);
+    medium.flip_bit(at, static_cast<uint32_t>(prng_.below(8)));
+    if (!sums) medium.mark_wrong(sector, right);
   }
 }
 
@@ -74,26 +80,6 @@ raid::RegionSet ArrayWorld::dirty_regions() const {
   return dirty;
 }
 
-// A place where a piece of the array is, on a drive where nothing of it is wrong.
-const SectorStore* ArrayWorld::right_copy(uint64_t array_bytes, uint64_t length_bytes,
-                                          uint64_t* at_bytes) {
-  uint64_t data = authority_.record().data_offset_bytes;
-  for (uint32_t copy = 0; copy < shape_.copies; ++copy) {
-    raid::CopyPlace place = raid::copy_place(shape_, array_bytes, copy);
-    std::string label;
-    const SectorStore* medium = in_sync_medium(place.slot, &label);
-    if (medium == nullptr) continue;
-    bool right = true;
-    for (uint64_t at = 0; at < length_bytes; at += kSector) {
-      right = right && !medium->is_wrong(data + place.offset_bytes + at);
-    }
-    *at_bytes = data + place.offset_bytes;
-    std::vector<std::byte> seen(length_bytes);
-    if (right && medium->read(*at_bytes, seen)) return medium;
-  }
-  return nullptr;
-}
-
 // What a crash leaves in dirty regions is told from silent damage by nothing: to have both in one
 // place is beyond what checksums that are written back later can bear. The world mends such damage.
 void ArrayWorld::mend_dirty_regions() {
@@ -103,27 +89,67 @@ void ArrayWorld::mend_dirty_regions() {
   }
   if (!authority_.exists() || model_ == nullptr || wrong_sectors() == 0) return;
   raid::RegionSet dirty = dirty_regions();
+  std::vector<std::set<uint64_t>> rows = regions_of_rows(false);
   for (size_t i = 0; i < slots_.size(); ++i) {
-    if (slots_[i].drive->medium().wrong_sectors() > 0 && member_of(i) != nullptr) mend(i, dirty);
+    if (slots_[i].drive->medium().wrong_sectors() == 0 || member_of(i) == nullptr) continue;
+    mend(i, [&](uint64_t place) {
+      if (rows.empty()) return dirty.test(place / authority_.record().region_size_bytes);
+      const std::set<uint64_t>& regions = rows[place / shape_.chunk_bytes];
+      return regions.empty() ||
+             std::ranges::any_of(regions, [&](uint64_t r) { return dirty.test(r); });
+    });
   }
 }
 
-void ArrayWorld::mend(size_t index, const raid::RegionSet& dirty) {
-  raid::Geometry geometry = authority_.record().geometry();
+// Where nothing lies nobody looks.
+void ArrayWorld::mend_free_rows(size_t index, bool newest_only) {
+  std::vector<std::set<uint64_t>> rows = regions_of_rows(newest_only);
+  if (rows.empty()) return;
+  mend(index, [&](uint64_t place) { return rows[place / shape_.chunk_bytes].empty(); });
+}
+
+void ArrayWorld::mend(size_t index, const std::function<bool(uint64_t place_bytes)>& wanted) {
   SectorStore& medium = slots_[index].drive->medium();
-  std::vector<std::byte> sector(kSector);
-  for (uint64_t at = 0; at < geometry.size_bytes(); at += kSector) {
-    for (uint32_t copy = 0; copy < shape_.copies; ++copy) {
-      raid::CopyPlace place = raid::copy_place(shape_, at, copy);
-      uint64_t here = geometry.data_offset_bytes + place.offset_bytes;
-      if (place.slot != member_of(index)->slot || !medium.is_wrong(here)) continue;
-      if (!dirty.test(place.offset_bytes / geometry.region_size_bytes)) continue;
-      uint64_t there = 0;
-      const SectorStore* right = right_copy(at, kSector, &there);
-      if (right == nullptr || !right->read(there, sector)) continue;
-      medium.write(here, sector, true);
+  uint64_t data = authority_.record().data_offset_bytes;
+  for (uint64_t at : medium.wrong_places()) {
+    if (wanted(at - data)) medium.mend(at);
+  }
+}
+
+// Of levels with parity: the regions whose stripes lie in each row, by any page of the map that
+// there is, or by the newest ones. Nothing of other levels.
+std::vector<std::set<uint64_t>> ArrayWorld::regions_of_rows(bool newest_only) const {
+  if (shape_.level->parity == 0) return {};
+  const raid::MembershipRecord& record = authority_.record();
+  raid::StripeLayout layout =
+      raid::layout_stripes(uuid_, shape_, record.data_offset_bytes, record.member_bytes);
+  std::vector<std::set<uint64_t>> named(layout.rows);
+  std::vector<std::byte> bytes(raid::kStripePageBytes);
+  for (uint64_t first = 0; first < layout.stripes; first += raid::kStripesPerPage) {
+    auto page = static_cast<uint32_t>(first / raid::kStripesPerPage);
+    uint64_t count = std::min(raid::kStripesPerPage, layout.stripes - first);
+    std::map<uint64_t, std::vector<uint32_t>> images;  // by generation
+    for (const Slot& slot : slots_) {
+      for (uint64_t copy = 0; copy < raid::kStripePageCopies; ++copy) {
+        uint64_t at = layout.map_offset_bytes + raid::stripe_page_offset_bytes(page, copy);
+        slot.drive->medium().read(at, bytes);
+        std::vector<uint32_t> rows(count);
+        auto head = raid::decode_stripe_page(uuid_, page, bytes, layout.rows, rows);
+        if (head.ok()) images[head->generation] = rows;
+      }
+    }
+    if (images.empty()) {
+      images[0].resize(count);
+      std::iota(images[0].begin(), images[0].end(), static_cast<uint32_t>(first));
+    }
+    if (newest_only) images.erase(images.begin(), std::prev(images.end()));
+    for (const auto& [generation, rows] : images) {
+      for (uint64_t i = 0; i < count; ++i) {
+        named[rows[i]].insert((first + i) * shape_.chunk_bytes / record.region_size_bytes);
+      }
     }
   }
+  return named;
 }
 
 uint64_t ArrayWorld::wrong_sectors() const {
@@ -146,6 +172,7 @@ io::Task<void> ArrayWorld::scrub_until_right() {
     for (size_t slot = 0; slot < slots_.size(); ++slot) {
       const raid::MemberRecord* member = member_of(slot);
       bool counts = member != nullptr && member->state == raid::MemberState::kInSync;
+      if (counts) mend_free_rows(slot, true);
       wrong = wrong || (counts && slots_[slot].drive->medium().wrong_sectors() > 0);
     }
     if (!wrong) co_return;

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <functional>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -128,8 +130,9 @@ class ArrayWorld {
   void rot(size_t slot);
   void mend_dirty_regions();
   raid::RegionSet dirty_regions() const;
-  const SectorStore* right_copy(uint64_t array_bytes, uint64_t length_bytes, uint64_t* at_bytes);
-  void mend(size_t slot, const raid::RegionSet& dirty);
+  void mend_free_rows(size_t slot, bool newest_only);
+  void mend(size_t slot, const std::function<bool(uint64_t place_bytes)>& wanted);
+  std::vector<std::set<uint64_t>> regions_of_rows(bool newest_only) const;
   uint64_t wrong_sectors() const;
   io::Task<void> scrub(Life* life);
   io::Task<void> scrub_until_right();

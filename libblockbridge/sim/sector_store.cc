@@ -151,10 +151,40 @@ void SectorStore::make_unreadable(uint64_t offset_bytes) {
   ++unreadable_;
 }
 
-void SectorStore::mark_wrong(uint64_t offset_bytes) {
+void SectorStore::mark_wrong(uint64_t offset_bytes, ConstBytes right) {
   Page& page = obtain(offset_bytes);
+  std::memcpy(right_[offset_bytes / kSector].data(), right.data(), kSector);
   page.wrong |= bit_of(offset_bytes);
   page.wrong_durable |= bit_of(offset_bytes);
+}
+
+void SectorStore::read_right(uint64_t offset_bytes, Bytes into) const {
+  (void)read(offset_bytes, into);
+  for (size_t at = 0; at < into.size(); at += kSector) {
+    const Page* page = find(offset_bytes + at);
+    if (page == nullptr || (page->wrong & bit_of(offset_bytes + at)) == 0) continue;
+    const auto& right = right_.at((offset_bytes + at) / kSector);
+    std::memcpy(into.data() + at, right.data(), kSector);
+  }
+}
+
+void SectorStore::mend(uint64_t offset_bytes) {
+  Page& page = obtain(offset_bytes);
+  uint8_t bit = bit_of(offset_bytes);
+  uint64_t within = offset_bytes % kPage / kSector * kSector;
+  const auto& right = right_.at(offset_bytes / kSector);
+  if ((page.wrong & bit) != 0) std::memcpy(page.current + within, right.data(), kSector);
+  if ((page.wrong_durable & bit) != 0) std::memcpy(page.durable + within, right.data(), kSector);
+  page.wrong = static_cast<uint8_t>(page.wrong & ~bit);
+  page.wrong_durable = static_cast<uint8_t>(page.wrong_durable & ~bit);
+}
+
+std::vector<uint64_t> SectorStore::wrong_places() const {
+  std::vector<uint64_t> places;
+  for (const auto& [sector, right] : right_) {
+    if (is_wrong(sector * kSector)) places.push_back(sector * kSector);
+  }
+  return places;
 }
 
 bool SectorStore::is_wrong(uint64_t offset_bytes) const {

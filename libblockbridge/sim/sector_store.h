@@ -2,7 +2,9 @@
 // pure: what a drive holds, and what of it is durable
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <vector>
 
@@ -49,8 +51,13 @@ class SectorStore {
   uint64_t lose_unflushed(Prng& prng);
   void flip_bit(uint64_t offset_bytes, uint32_t bit);  // bit rot: of both layers
   void make_unreadable(uint64_t offset_bytes);
-  // It holds something else than it should (bit rot, a lost or misplaced write), until written.
-  void mark_wrong(uint64_t offset_bytes);
+  // It holds something else than `right` (bit rot, a lost or misplaced write), until written.
+  void mark_wrong(uint64_t offset_bytes, ConstBytes right);
+  // As if nothing were wrong.
+  void read_right(uint64_t offset_bytes, Bytes into) const;
+  // What is wrong becomes right after all.
+  void mend(uint64_t offset_bytes);
+  std::vector<uint64_t> wrong_places() const;
   bool is_wrong(uint64_t offset_bytes) const;
   uint64_t wrong_sectors() const;
   uint64_t unflushed_sectors() const;
@@ -67,6 +74,7 @@ class SectorStore {
   std::vector<uint64_t> used_pages_;
   std::vector<uint64_t> unflushed_pages_;
   uint64_t unreadable_ = 0;
+  std::map<uint64_t, std::array<std::byte, kSectorBytes>> right_;  // of what is wrong, or was
 };
 
 }  // namespace bb::sim

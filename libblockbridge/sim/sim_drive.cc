@@ -124,8 +124,10 @@ Status SimDrive::apply_read(io::IoRequest& request) {
   return {};
 }
 
-void SimDrive::mark_wrong(uint64_t offset_bytes, uint64_t length_bytes) {
-  for (uint64_t at = 0; at < length_bytes; at += kSector) medium_.mark_wrong(offset_bytes + at);
+void SimDrive::mark_wrong(uint64_t offset_bytes, ConstBytes right) {
+  for (uint64_t at = 0; at < right.size(); at += kSector) {
+    medium_.mark_wrong(offset_bytes + at, right.subspan(at, kSector));
+  }
 }
 
 // Where a write lands that does not land where it should.
@@ -144,24 +146,26 @@ Status SimDrive::apply_write(io::IoRequest& request) {
   }
   bool here = request.offset_bytes >= faults_.silent_from_bytes &&
               request.offset_bytes + request.length_bytes <= faults_.silent_to_bytes;
+  buffer_.assign(request.length_bytes, std::byte{0});
+  if (request.op == io::IoOp::kWrite) io::iov_gather(request.iov, request.iov_count, 0, buffer_);
   if (here && prng_.chance(faults_.lost_write_one_in)) {
-    mark_wrong(request.offset_bytes, request.length_bytes);
+    mark_wrong(request.offset_bytes, buffer_);
     return {};
   }
   bool elsewhere = here && prng_.chance(faults_.misdirected_one_in);
   uint64_t offset = elsewhere ? misplace(request) : request.offset_bytes;
   bool fails = prng_.chance(faults_.write_error_one_in);
   bool durable = !options_.lies_about_flush && (request.fua || !options_.volatile_cache);
-  buffer_.assign(request.length_bytes, std::byte{0});
-  if (request.op == io::IoOp::kWrite) io::iov_gather(request.iov, request.iov_count, 0, buffer_);
+  std::vector<std::byte> hit(elsewhere ? request.length_bytes : 0);  // what it falls on
+  if (elsewhere) medium_.read_right(offset, hit);
   uint64_t mode = fails ? prng_.below(3) : 0;  // 0 all of it, 1 nothing, 2 some sectors
   for (uint64_t at = 0; at < request.length_bytes; at += kSector) {
     if (mode == 1 || (mode == 2 && prng_.below(2) == 0)) continue;
     medium_.write(offset + at, ConstBytes(buffer_).subspan(at, kSector), durable && !fails);
   }
   if (elsewhere) {
-    mark_wrong(offset, request.length_bytes);
-    mark_wrong(request.offset_bytes, request.length_bytes);
+    mark_wrong(offset, hit);
+    mark_wrong(request.offset_bytes, buffer_);
   }
   if (!fails) return {};
   return error(Code::k_io_error, "{}: {} of {} bytes at {}: write error", options_.name,

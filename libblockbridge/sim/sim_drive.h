@@ -95,7 +95,7 @@ class SimDrive {
   Status apply_write(io::IoRequest& request);
   Status apply_read(io::IoRequest& request);
   uint64_t misplace(const io::IoRequest& request);
-  void mark_wrong(uint64_t offset_bytes, uint64_t length_bytes);
+  void mark_wrong(uint64_t offset_bytes, ConstBytes right);
   void apply_discard(const io::IoRequest& request);
   void apply_in_part(Slot& slot);
   // Ends what is in flight on one cable (null: on all) because the connection is gone.

@@ -233,8 +233,8 @@ CLI::App* add_create(CLI::App& app, Arguments* arguments) {
   command->add_option("--chunk", arguments->chunk,
                       "consecutive bytes on one drive, such as 64KiB; not of level 1");
   command->add_option("--integrity", arguments->integrity,
-                      "crc32c: a checksum of each 4KiB of each drive; or none (default: crc32c "
-                      "for 1, 1E and 10)");
+                      "crc32c: a checksum of each 4KiB of each drive; or none (default: crc32c, "
+                      "none for level 0)");
   command->add_option("--bitmap-chunk", arguments->bitmap_chunk,
                       "bytes that one bit of the bitmap stands for, such as 4MiB");
   return command;

@@ -1,27 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Arrays with integrity: what drives return that is not what was written is never passed on.
-#include "array_content.h"
+#include "checked_world.h"
 
 namespace bb::raid {
 namespace {
-
-struct CheckedWorld : World {
-  explicit CheckedWorld(const char* raid, uint64_t chunk_bytes = 16 * KiB)
-      : World(raid, parse_shape(raid, 0)->level->id == RaidLevel::k1 ? 0 : chunk_bytes) {
-    integrity = Integrity::kCrc32c;
-  }
-  uint64_t checksum_errors(size_t slot) {
-    return array->describe().members.at(slot).checksum_errors;
-  }
-  // Where copy `copy` of a byte of the array lies.
-  CopyPlace place(uint64_t at, uint32_t copy) { return copy_place(shape, at, copy); }
-  void rot(uint64_t at, uint32_t copy, size_t length = 1) {
-    CopyPlace where = place(at, copy);
-    int was = on_drive(where.slot, where.offset_bytes);
-    put_on_drive(where.slot, where.offset_bytes, length, was ^ 0x40);
-  }
-  Result<ScrubReport> scrub(ScrubRange range = {}) { return run(array->scrub(range)); }
-};
 
 constexpr const char* kCopies[] = {"1.2", "1.3", "1E.3", "10.4", "10.5.3"};
 
@@ -219,16 +201,14 @@ TEST(CheckedArray, MemoryOfChecksumsIsBounded) {
   for (size_t slot : {size_t{0}, size_t{1}}) EXPECT_EQ(world.checksum_errors(slot), 0u);
 }
 
-TEST(CheckedArray, WhoAsksForWhatIsNotThereIsTold) {
-  CheckedWorld parity("5.3");
-  Status status = parity.create();
-  EXPECT_EQ(status.code(), Code::k_not_supported);
-  EXPECT_NE(status.text().find("integrity crc32c is not there for RAID 5 yet"), std::string::npos)
-      << status.text();
-  CheckedWorld usual("10.4");
-  usual.integrity.reset();  // not asked for
-  ASSERT_OK(usual.create());
-  EXPECT_EQ(usual.array->describe().integrity, Integrity::kCrc32c);
+TEST(CheckedArray, ItIsThereUnlessNobodyWantsIt) {
+  for (const char* raid : {"10.4", "5.3", "0.2"}) {
+    CheckedWorld world(raid);
+    world.integrity.reset();  // not asked for
+    ASSERT_OK(world.create());
+    bool wanted = world.shape.redundant();
+    EXPECT_EQ(world.array->describe().integrity, wanted ? Integrity::kCrc32c : Integrity::kNone);
+  }
 }
 
 // Without another copy checksums still tell what is wrong.
