@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <CLI/CLI.hpp>
 #include <cstdio>
-#include <ctime>
 
 #include "base/log.h"
 #include "base/prng.h"
@@ -15,44 +14,18 @@
 #include "io/device_uri.h"
 #include "io/runtime.h"
 #include "io/sync.h"
+#include "measure.h"
 #include "raid/array.h"
 
 namespace {
 
 using namespace bb;
+using namespace bb::bench;
 using namespace bb::raid;
 using io::Task;
 
 constexpr uint64_t kBlockBytes = 4 * KiB;
 constexpr uint64_t kCount = 40'000;
-
-double cpu_seconds() {
-  timespec at{};
-  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &at);
-  return static_cast<double>(at.tv_sec) + static_cast<double>(at.tv_nsec) * 1e-9;
-}
-
-double median(std::vector<double> values) {
-  std::ranges::sort(values);
-  return values[values.size() / 2];
-}
-
-// Nobody fails here, so nothing is committed after the creation.
-class Authority final : public MembershipAuthority {
- public:
-  Task<Result<MembershipRecord>> load(Uuid) override { co_return record_; }
-  Task<Status> create(MembershipRecord record) override {
-    record_ = std::move(record);
-    co_return Status();
-  }
-  Task<Status> commit(MembershipRecord record, uint64_t) override {
-    record_ = std::move(record);
-    co_return Status();
-  }
-
- private:
-  MembershipRecord record_;
-};
 
 std::unique_ptr<io::Device> open_memory(io::Runtime& runtime, uint64_t bytes) {
   std::string uri = fmt::format("mem:{}", bytes);

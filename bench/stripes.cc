@@ -10,18 +10,19 @@
 #include <algorithm>
 #include <CLI/CLI.hpp>
 #include <cstdio>
-#include <ctime>
 
 #include "base/log.h"
 #include "base/prng.h"
 #include "base/units.h"
 #include "io/device_uri.h"
 #include "io/runtime.h"
+#include "measure.h"
 #include "raid/stripe_store.h"
 
 namespace {
 
 using namespace bb;
+using namespace bb::bench;
 using namespace bb::raid;
 using io::Task;
 
@@ -31,17 +32,6 @@ constexpr uint64_t kMapAt = 64 * KiB;
 constexpr uint64_t kRingAt = 1 * MiB;
 constexpr uint64_t kRingBytes = 256 * KiB;
 constexpr uint64_t kDataAt = 8 * MiB;
-
-double cpu_seconds() {
-  timespec at{};
-  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &at);
-  return static_cast<double>(at.tv_sec) + static_cast<double>(at.tv_nsec) * 1e-9;
-}
-
-double median(std::vector<double> values) {
-  std::ranges::sort(values);
-  return values[values.size() / 2];
-}
 
 class Members final : public StripeMembers {
  public:

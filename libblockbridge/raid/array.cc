@@ -60,7 +60,8 @@ void ArrayCore::start_background() {
 
 io::Task<void> ArrayCore::serve(io::IoRequest* request) {
   ++host_in_flight_;
-  host_last_ns_ = loop_.now_ns();
+  uint64_t came_ns = loop_.now_ns();
+  host_last_ns_ = came_ns;
   Status status;
   if (!fenced_.empty()) {
     status = usable();
@@ -83,6 +84,7 @@ io::Task<void> ArrayCore::serve(io::IoRequest* request) {
   }
   --host_in_flight_;
   host_last_ns_ = loop_.now_ns();
+  pace_.host_done(host_last_ns_, host_last_ns_ - came_ns);
   if (!status.ok()) {
     status = status.with_context(fmt::format("array \"{}\": {} {} bytes at {}", record_.name,
                                              io::io_op_name(request->op), request->length_bytes,

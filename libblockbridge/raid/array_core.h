@@ -16,6 +16,7 @@
 #include "raid/copies.h"
 #include "raid/fan_out.h"
 #include "raid/pieces.h"
+#include "raid/resync_pace.h"
 #include "raid/resync_plan.h"
 #include "raid/stripe_path.h"
 #include "raid/superblock_io.h"
@@ -267,9 +268,11 @@ class ArrayCore {
   // resync.cc
   bool resync_wanted() const;
   io::Task<void> resync_loop();
-  io::Task<void> resync_worker(io::AlignedBuffer* buffer, uint64_t* budget, bool* failed);
+  io::Task<void> resync_worker(io::AlignedBuffer* buffer, size_t index, uint64_t* budget,
+                               bool* failed);
   io::Task<Status> rebuild_extent(RegionRange regions);
   io::Task<void> keep_to_rate(uint64_t bytes);
+  bool host_busy() const;
   io::Task<Status> copy_extent(ResyncExtent extent, io::AlignedBuffer* buffer);
   bool wants_copy(const ResyncExtent& extent, uint64_t offset_bytes);
   io::Task<Status> copy_piece(ResyncExtent extent, uint64_t offset_bytes, uint64_t length_bytes,
@@ -336,6 +339,7 @@ class ArrayCore {
   io::Gate commands_;
 
   Throttle throttle_;
+  ResyncPace pace_;
   uint64_t resync_cursor_ = 0;
   uint64_t resync_done_regions_ = 0, resync_total_regions_ = 0;
   uint64_t resync_done_bytes_ = 0;

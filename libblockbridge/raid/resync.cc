@@ -8,10 +8,14 @@ namespace bb::raid {
 namespace {
 
 constexpr uint64_t kExtentMaxBytes = 1 * MiB;
+constexpr uint64_t kUnlimited = 1024 * GiB;  // a second
+constexpr uint64_t kBesideHostBytes = 64 * KiB;
 constexpr uint64_t kWindowBytes = 4 * MiB;  // on their way at once, in at most as many pieces:
 constexpr uint64_t kWorkersMax = 16;
+constexpr size_t kWorkersBesideHost = 4;
 constexpr uint64_t kRoundBytes = 64 * MiB;   // between flushes
 constexpr uint64_t kBusyNs = 20 * kNsPerMs;  // how long after host I/O we still step back
+constexpr uint64_t kSlackNs = kNsPerMs / 5;
 constexpr uint64_t kRetryMinNs = kNsPerSecond / 4;
 constexpr uint64_t kRetryMaxNs = 16 * kNsPerSecond;  // a sector may be unreadable on the only copy
 
@@ -73,8 +77,8 @@ io::Task<void> ArrayCore::resync_loop() {
     uint64_t budget = kRoundBytes;
     bool failed = false;
     io::TaskGroup workers(loop_);
-    for (io::AlignedBuffer& buffer : buffers) {
-      workers.spawn(resync_worker(&buffer, &budget, &failed));
+    for (size_t i = 0; i < buffers.size(); ++i) {
+      workers.spawn(resync_worker(&buffers[i], i, &budget, &failed));
     }
     co_await workers.join();
     if (!stop_background_) co_await end_round();
@@ -113,8 +117,11 @@ io::Task<void> ArrayCore::end_round() {
   changed();
 }
 
-io::Task<void> ArrayCore::resync_worker(io::AlignedBuffer* buffer, uint64_t* budget, bool* failed) {
+io::Task<void> ArrayCore::resync_worker(io::AlignedBuffer* buffer, size_t index, uint64_t* budget,
+                                        bool* failed) {
+  bool few = index < kWorkersBesideHost;
   while (*budget > 0 && !*failed && !stop_background_ && resync_wanted()) {
+    if (!few && host_busy()) break;  // each of its requests may wait for all of ours
     ResyncExtent extent = next_resync_extent(geometry_, unequal_, copied_, behind_sets(),
                                              resync_cursor_, buffer->size());
     if (extent.none()) break;
@@ -155,8 +162,9 @@ io::Task<Status> ArrayCore::copy_extent(ResyncExtent extent, io::AlignedBuffer* 
   uint64_t end = range.offset_bytes + range.length_bytes;
   for (uint64_t at = range.offset_bytes; at < end;) {
     if (stop_background_) co_return error(Code::k_cancelled, "the array is being closed");
-    uint64_t length =
-        first_piece(geometry_.shape, at, std::min(end - at, buffer->size())).length_bytes;
+    // A host waits for no long copies.
+    uint64_t most = host_busy() ? std::min(kBesideHostBytes, buffer->size()) : buffer->size();
+    uint64_t length = first_piece(geometry_.shape, at, std::min(end - at, most)).length_bytes;
     if (wants_copy(extent, at)) {
       Status status = co_await copy_piece(extent, at, length, buffer);
       bool blocks = blocks_may_do(status, length);
@@ -191,11 +199,28 @@ io::Task<Status> ArrayCore::rebuild_extent(RegionRange regions) {
   co_return status;
 }
 
+bool ArrayCore::host_busy() const {
+  return host_in_flight_ > 0 || loop_.now_ns() - host_last_ns_ < kBusyNs;
+}
+
+// Beside a host, as fast as that hardly notices; else as fast as allowed.
 io::Task<void> ArrayCore::keep_to_rate(uint64_t bytes) {
-  bool busy = host_in_flight_ > 0 || loop_.now_ns() - host_last_ns_ < kBusyNs;
-  uint64_t rate = busy ? options_.resync_busy_bytes_per_second : options_.resync_bytes_per_second;
+  uint64_t limit = options_.resync_bytes_per_second;  // 0: none
+  if (limit == 0) limit = kUnlimited;
+  uint64_t least = std::min(options_.resync_busy_bytes_per_second, limit);
+  uint64_t rate = limit;
+  while (host_busy() && !stop_background_) {
+    rate = pace_.rate(loop_.now_ns(), least, limit);
+    if (rate != 0) break;
+    co_await stop_.wait_until(pace_.resting_until_ns());
+  }
   uint64_t go_on_ns = throttle_.take(loop_.now_ns(), bytes, rate);
-  if (go_on_ns > loop_.now_ns()) (void)co_await stop_.wait_until(go_on_ns);
+  // A timer for less costs more than it spares, and what is left is waited for later.
+  if (go_on_ns > loop_.now_ns() + kSlackNs) {
+    (void)co_await stop_.wait_until(go_on_ns);
+  } else {
+    co_await loop_.yield();  // members that answer at once would let nobody else do anything
+  }
 }
 
 // Does anybody who holds this byte need it?

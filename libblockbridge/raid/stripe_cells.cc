@@ -10,6 +10,8 @@
 namespace bb::raid {
 namespace {
 
+constexpr int kFetchTries = 100;  // a chunk has checksums on six pages at most
+
 bool is_medium(const Status& status) {
   return status.code() == Code::k_io_error || status.code() == Code::k_corrupt;
 }
@@ -52,13 +54,14 @@ Trust StripeStore::trust_of(uint64_t stripe) const {
 // False: this member cannot say, and counts as failed.
 io::Task<bool> StripeStore::fetch(uint32_t slot, uint64_t place_bytes, uint64_t length_bytes,
                                   PinnedSums* pinned) {
-  for (;;) {
-    Status status = co_await sums_->fetch(slot, place_bytes, length_bytes, pinned);
+  Status status;
+  for (int tries = 0; tries < kFetchTries; ++tries) {
+    status = co_await sums_->fetch(slot, place_bytes, length_bytes, pinned);
     if (status.ok()) co_return true;
-    if (status.code() == Code::k_corrupt) continue;  // and found damaged once only
-    members_.failed(slot, status);
-    co_return false;
+    if (status.code() != Code::k_corrupt) break;  // each page is found damaged once
   }
+  members_.failed(slot, status);
+  co_return false;
 }
 
 // Of all these slots, until `pinned` goes.

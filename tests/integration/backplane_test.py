@@ -193,24 +193,31 @@ def test_fail_and_readmit(folder):
 
 
 def test_scrub_mends_what_rotted(folder):
-    with machines(folder, ["n1", "n2"]) as (_, (plane,)):
-        plane.call("array.create", name="db", raid="1.2")
-        wait_for(lambda: in_sync(plane.info()) == 2 and plane.info()["state"] == "online")
-        assert plane.info()["integrity"] == "crc32c"
-        assert plane.info()["scrub"]["state"] == "never"
-        used = {member["place"] for member in plane.info()["members"]}
-        for place, offset in zip(sorted(used), (5 << 20, 6 << 20), strict=True):
-            with open(f"{folder}/{place.replace('/', '-')}.img", "r+b") as image:
-                image.seek(offset)  # of data: zeroes
-                image.write(b"rotten")
-        plane.call("array.scrub", name="db")
-        wait_for(lambda: plane.info()["scrub"]["state"] == "done")
-        scrub = plane.info()["scrub"]
-        assert scrub["text"] == "2 blocks repaired, 0 could not be", scrub
-        assert [finding["repaired"] for finding in scrub["findings"]] == [True, True], scrub
-        plane.call("array.scrub", name="db")
-        wait_for(lambda: plane.info()["scrub"]["state"] == "done")
-        assert plane.info()["scrub"]["repaired_blocks"] == 0
+    for raid, count in (("1.2", 2), ("5.3", 3)):
+        nodes = [f"n{i + 1}" for i in range(count)]
+        os.makedirs(f"{folder}/{raid}")
+        with machines(f"{folder}/{raid}", nodes) as (_, (plane,)):
+            scrub_mends_what_rotted(f"{folder}/{raid}", plane, raid, count)
+
+
+def scrub_mends_what_rotted(folder, plane, raid, count):
+    plane.call("array.create", name="db", raid=raid)
+    wait_for(lambda: in_sync(plane.info()) == count and plane.info()["state"] == "online")
+    assert plane.info()["integrity"] == "crc32c"
+    assert plane.info()["scrub"]["state"] == "never"
+    used = {member["place"] for member in plane.info()["members"]}
+    for place, offset in zip(sorted(used)[:2], (5 << 20, 6 << 20), strict=True):
+        with open(f"{folder}/{place.replace('/', '-')}.img", "r+b") as image:
+            image.seek(offset)  # of data: zeroes
+            image.write(b"rotten")
+    plane.call("array.scrub", name="db")
+    wait_for(lambda: plane.info()["scrub"]["state"] == "done")
+    scrub = plane.info()["scrub"]
+    assert scrub["text"] == "2 blocks repaired, 0 could not be", scrub
+    assert [finding["repaired"] for finding in scrub["findings"]] == [True, True], scrub
+    plane.call("array.scrub", name="db")
+    wait_for(lambda: plane.info()["scrub"]["state"] == "done")
+    assert plane.info()["scrub"]["repaired_blocks"] == 0
 
 
 def test_impossible_query_changes_nothing(folder):
