@@ -351,7 +351,7 @@ BB_API bb_device* bb_array_device(bb_array* array);
 /* State as JSON text, stable keys: name, uuid, state, version, size_bytes, region_bytes,
  * dirty_regions, level, slots, copies, chunk_bytes, integrity, explanation (sentences: why it is in
  * its state and what happens next), resync {done_bytes, total_bytes},
- * members [{uuid, state, generation, detail, repaired_ranges, checksum_errors}].
+ * members [{uuid, state, generation, detail, slow, repaired_ranges, checksum_errors}].
  * `*json` is freed by bb_string_free. Since 0.1. */
 BB_API int bb_array_get_info(bb_array* array, char** json);
 BB_API void bb_string_free(char* text);

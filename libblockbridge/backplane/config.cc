@@ -106,6 +106,7 @@ Result<DataplaneConfig> parse_dataplane_config(std::string_view text, std::strin
   config.control = map.text("control", true);
   config.nvme_listen = map.texts("nvme_tcp", kConfigListMax);
   config.nbd_listen = map.texts("nbd", kConfigListMax);
+  std::string slow_fail = map.text("slow_fail");
   std::set<std::string> names;
   for (YamlMap& one : map.maps("backplanes", kConfigListMax)) {
     BackplaneConfig backplane;
@@ -123,6 +124,11 @@ Result<DataplaneConfig> parse_dataplane_config(std::string_view text, std::strin
     Result<Uuid> uuid = Uuid::parse(host);
     if (!uuid.ok()) return map.at("host", uuid.status());
     config.host = *uuid;
+  }
+  if (!slow_fail.empty()) {
+    Result<uint64_t> after = parse_duration_ns(slow_fail);
+    if (!after.ok()) return map.at("slow_fail", after.status());
+    config.slow_fail_ns = *after;
   }
   if (Result<Uri> uri = Uri::parse(config.store); !uri.ok()) return map.at("store", uri.status());
   BB_TRY(check_addresses(map, "control", {config.control}));

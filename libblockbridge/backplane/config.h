@@ -46,6 +46,9 @@ struct DataplaneConfig {
   std::string control;                   // socket of the command-line programs
   std::vector<std::string> nvme_listen;  // empty: not exported so
   std::vector<std::string> nbd_listen;
+  // How long a member of an array may be much slower than the others until it is failed, if the
+  // array can do without it; 0: it stays.
+  uint64_t slow_fail_ns = 0;
 };
 
 inline constexpr size_t kConfigTextMaxBytes = 1u << 20;

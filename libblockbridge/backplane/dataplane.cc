@@ -133,7 +133,8 @@ std::unique_ptr<ManagedArray> Dataplane::make_array(ArrayBook::Entry entry) {
                          .backplanes = &backplanes_,
                          .book = book_.get(),
                          .authority = authority_.get(),
-                         .us = us_};
+                         .us = us_,
+                         .slow_fail_ns = config_.slow_fail_ns};
   return std::make_unique<ManagedArray>(
       std::move(services), std::move(entry),
       [this](ManagedArray& array) { return export_array(array); });

@@ -145,6 +145,7 @@ io::Task<Status> ManagedArray::try_assemble() {
   if (!all && !waited) co_return Status();
   raid::ArrayAssemble what{.uuid = entry_.record.uuid};
   what.options.epoch = entry_.record.epoch;
+  what.options.slow_fail_ns = services_.slow_fail_ns;
   for (auto& slot : slots_) {
     if (slot->device == nullptr) continue;
     if (slot->device->state() != io::DeviceState::kReady) continue;

@@ -20,6 +20,7 @@ struct ArrayServices {
   ArrayBook* book = nullptr;
   raid::MembershipAuthority* authority = nullptr;
   OwnerIdentity us;
+  uint64_t slow_fail_ns = 0;  // DataplaneConfig
 };
 
 struct ArrayCreateRequest {

@@ -29,6 +29,7 @@ Json describe_member(const raid::ArrayMemberInfo& member) {
           {"detail", member.detail},
           {"present", member.present},
           {"suspect", member.suspect},
+          {"slow", member.slow},
           {"behind_bytes", member.behind_bytes},
           {"reads", member.reads},
           {"writes", member.writes},

@@ -179,6 +179,7 @@ bb::Json describe(const bb::raid::ArrayInfo& info) {
                        {"generation", member.generation},
                        {"drive", member.label},
                        {"present", member.present},
+                       {"slow", member.slow},
                        {"behind_bytes", member.behind_bytes},
                        {"repaired_ranges", member.repaired_ranges},
                        {"checksum_errors", member.checksum_errors},

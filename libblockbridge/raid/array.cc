@@ -55,6 +55,7 @@ void ArrayCore::start_background() {
   background_.spawn(membership_loop());
   background_.spawn(clean_loop());
   background_.spawn(resync_loop());
+  background_.spawn(slow_loop());
   if (options_.auto_readmit) background_.spawn(readmit_loop());
 }
 
@@ -168,7 +169,10 @@ ArrayInfo ArrayCore::describe() const {
                             .label = member->label,
                             .present = member->writable(),
                             .suspect = member->suspect,
-                            .detail = member->detail,
+                            .slow = member->pace.slow(),
+                            .detail = member->detail.empty() && member->pace.slow()
+                                          ? "much slower than the others"
+                                          : member->detail,
                             .behind_bytes = member->behind.count() * geometry_.region_size_bytes,
                             .reads = member->reads,
                             .writes = member->writes,

@@ -46,6 +46,11 @@ struct ArrayOptions {
   uint64_t clean_delay_ns = 2 * kNsPerSecond;  // how long a region stays dirty after its last write
   bool auto_readmit = false;                   // take a failed member back when it is ready again
   uint64_t readmit_delay_ns = 1 * kNsPerSecond;  // … and has stayed so for this long
+  // How often members are compared: one that takes eight times as long as its peers, and 5 ms at
+  // least, in three looks, is slow. It is read only where nobody else can be; after slow_fail_ns of
+  // that (0: never) it is failed, if the array can do without it.
+  uint64_t slow_check_ns = 1 * kNsPerSecond;
+  uint64_t slow_fail_ns = 0;
   // Pages of 1008 checksums kept in memory, of all members together; 0: 1024 and one for each
   // 32 MiB of the array.
   uint64_t checksum_pages_max = 0;
@@ -82,6 +87,7 @@ struct ArrayMemberInfo {
   std::string label;
   bool present = false;       // a device is there and in use
   bool suspect = false;       // failed, the commit of that is under way
+  bool slow = false;          // much slower than its peers: read only where nobody else can be
   std::string detail;         // why it failed or was left out
   uint64_t behind_bytes = 0;  // still to be copied onto it
   uint64_t reads = 0, writes = 0, errors = 0, repaired_ranges = 0;

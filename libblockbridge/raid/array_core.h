@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/mutant.h"
 #include "io/buffer.h"
+#include "io/device_meter.h"
 #include "io/range_lock.h"
 #include "io/sync.h"
 #include "raid/array.h"
@@ -264,6 +265,11 @@ class ArrayCore {
   io::Task<Status> take_in(Member* member, bool everything);
   Superblock superblock_of(const MemberRecord& member) const;
   void activate(Member& member, RegionSet behind);
+
+  // slow_loop.cc
+  io::Task<void> slow_loop();
+  void judge_paces();
+  io::Task<void> fail_slow_members();
 
   // resync.cc
   bool resync_wanted() const;

@@ -71,6 +71,12 @@ void explain_member(const ArrayMemberInfo& member, std::vector<std::string>* int
         "once it has everything, durably, and that is committed.",
         name_of(member), format_size_bytes(member.behind_bytes)));
   }
+  if (member.slow) {
+    into->push_back(
+        fmt::format("{} takes much longer than the others. It is read only where no other member "
+                    "can be; writes wait for it.",
+                    name_of(member)));
+  }
   if (member.checksum_errors > 0) {
     into->push_back(fmt::format(
         "{} returned {} blocks that were not what was written. They were served from elsewhere and "

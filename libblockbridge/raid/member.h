@@ -9,6 +9,7 @@
 #include "raid/membership.h"
 #include "raid/region_set.h"
 #include "raid/resync_plan.h"
+#include "raid/slow_member.h"
 
 namespace bb::raid {
 
@@ -44,6 +45,8 @@ struct Member {
   uint64_t covered_epoch = 0;   // its recovery made durable what every flush up to this one had to
   uint64_t ready_since_ns = 0;
   bool may_return = true;  // it went away, rather than failed while it was there
+  MemberWork work;         // up to the latest look at it
+  SlowMember pace;
   uint64_t reads = 0, writes = 0, errors = 0, repaired = 0, checksum_errors = 0;
 
   struct Watcher final : io::DeviceWatcher {

@@ -41,6 +41,7 @@ void ArrayCore::attach(Member& member, MemberDevice device) {
     member.device = device.device;
     member.owned = std::move(device.owned);
     member.device->watch(member.watcher);
+    member.device->measure(loop_);
     member.watcher.watching = true;
   }
   if (!device.label.empty()) member.label = std::move(device.label);
@@ -59,6 +60,7 @@ void ArrayCore::activate(Member& member, RegionSet behind) {
   member.detail.clear();
   member.behind = std::move(behind);
   if (checked()) member.sums = std::make_shared<Checksums>(geometry_.checked_blocks());
+  member.pace = {};
   member.active = true;
   count_resync_total();
   resync_work_.set();

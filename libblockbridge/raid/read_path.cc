@@ -98,8 +98,10 @@ Member* ArrayCore::choose_holder(uint64_t offset_bytes, const MemberMask& tried,
     bool may_read = member.readable() || (BB_MUTANT(kReadStaleMember) && member.writable());
     if (!may_read || tried.test(member.index) || count == kHoldersMax) return;
     who[count] = {&member, place};
-    candidates[count++] = {
-        .usable = true, .goes_on = member.last_end_bytes == place, .in_flight = member.in_flight};
+    candidates[count++] = {.usable = true,
+                           .goes_on = member.last_end_bytes == place,
+                           .in_flight = member.in_flight,
+                           .avoided = member.pace.avoid()};
   });
   uint32_t choice = choose_read_member({candidates.data(), count}, rotation_++);
   if (choice == kNoCandidate) return nullptr;

@@ -71,6 +71,10 @@ uint32_t choose_read_member(std::span<const ReadCandidate> candidates, uint32_t 
     }
     const ReadCandidate& one = candidates[i];
     const ReadCandidate& other = candidates[best];
+    if (one.avoided != other.avoided) {
+      if (other.avoided) best = i;
+      continue;
+    }
     bool idler = one.in_flight < other.in_flight;
     bool as_idle = one.in_flight == other.in_flight;
     if (idler || (as_idle && one.goes_on && !other.goes_on)) best = i;

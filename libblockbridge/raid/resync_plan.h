@@ -44,12 +44,13 @@ class Throttle {
   uint64_t free_at_ns_ = 0;
 };
 
-// Which member a read goes to: the least busy; of those the one that read just before this place,
-// else one after the other.
+// Which member a read goes to: none that is avoided; the least busy; of those the one that read
+// just before this place, else one after the other.
 struct ReadCandidate {
   bool usable = false;
   bool goes_on = false;  // its latest read ended here
   uint32_t in_flight = 0;
+  bool avoided = false;  // it is chosen only if all others are too
 };
 inline constexpr uint32_t kNoCandidate = UINT32_MAX;
 uint32_t choose_read_member(std::span<const ReadCandidate> candidates, uint32_t rotation);

@@ -15,6 +15,8 @@ class StripeMembers {
   virtual io::Device* device(uint32_t slot) = 0;  // of a writable slot
   virtual uint64_t writable_mask() const = 0;     // get all that is written
   virtual uint64_t readable_mask() const = 0;     // and have all that was
+  // Of these, who is not to be read now if the others are enough.
+  virtual uint64_t avoid_mask() { return 0; }
   // It did not do what it was told; it is neither writable nor readable from now on, or soon again.
   virtual void failed(uint32_t slot, const Status& why) = 0;
   // Returns once nobody counts on any of these slots as a member: not before that is durable. Else

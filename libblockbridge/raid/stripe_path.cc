@@ -275,6 +275,14 @@ uint64_t StripePath::readable_mask() const {
   return mask;
 }
 
+uint64_t StripePath::avoid_mask() {
+  uint64_t mask = 0;
+  for (const auto& member : core_.members_) {
+    if (member->readable() && member->pace.avoid()) mask |= member->slot_bit();
+  }
+  return mask;
+}
+
 void StripePath::failed(uint32_t slot, const Status& why) {
   for (Member* member : core_.holders_[slot]) {
     if (member->writable()) core_.suspect(*member, why.to_string());

@@ -51,6 +51,7 @@ class StripePath final : public StripeMembers, public StripeSums {
   io::Device* device(uint32_t slot) override;
   uint64_t writable_mask() const override;
   uint64_t readable_mask() const override;
+  uint64_t avoid_mask() override;
   void failed(uint32_t slot, const Status& why) override;
   io::Task<Status> settle(uint64_t lacking_mask) override;
 

@@ -46,9 +46,11 @@ io::Task<Status> StripeStore::read_proved(const Piece* piece, Bytes into) {
   uint32_t row = map_.row_of(piece->stripe);
   IoBatch batch;
   std::vector<Part> parts = parts_of(*piece, into);
+  uint64_t avoided = members_.avoid_mask();
+  if (!shape.survives(shape.all_slots() & (~members_.readable_mask() | avoided))) avoided = 0;
   for (Part& part : parts) {
     uint32_t slot = block_slot(shape, row, part.block);
-    part.asked = (members_.readable_mask() >> slot & 1) != 0;
+    part.asked = ((members_.readable_mask() & ~avoided) >> slot & 1) != 0;
     if (!part.asked) continue;
     batch.read(slot, members_.device(slot), place(row, part.within_bytes), part.into);
   }
@@ -58,6 +60,10 @@ io::Task<Status> StripeStore::read_proved(const Piece* piece, Bytes into) {
   for (const Part& part : parts) {
     bool bad = (bad_mask >> block_slot(shape, row, part.block) & 1) != 0;
     if (part.asked && !bad) continue;
+    uint64_t bit = uint64_t{1} << block_slot(shape, row, part.block);
+    Status elsewhere = error(Code::k_unavailable, "not avoided");
+    if ((avoided & bit) != 0) elsewhere = co_await read_around(piece->stripe, &part, avoided);
+    if (elsewhere.ok()) continue;
     if (part.asked && sums_ != nullptr) {
       BB_CO_TRY(co_await read_settled(piece->stripe, &part));
     } else {

@@ -134,6 +134,8 @@ raid::ArrayOptions ArrayWorld::array_options(uint64_t epoch) {
   options.clean_delay_ns = clean_delay_ns_;
   options.auto_readmit = auto_readmit_;
   options.readmit_delay_ns = prng_.between(1, 50) * kMs;
+  options.slow_check_ns = 40 * kMs;
+  options.slow_fail_ns = auto_readmit_ ? 100 * kMs : 0;
   if (options_.checked) options.checksum_pages_max = prng_.between(1, 8);
   return options;
 }

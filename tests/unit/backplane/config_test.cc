@@ -80,6 +80,7 @@ store: file:/tmp/s.db
 control: unix:/tmp/dp.sock
 nvme_tcp: 127.0.0.1:4500
 nbd: [127.0.0.1:10809, "unix:/tmp/nbd.sock"]
+slow_fail: 90s
 backplanes:
   - {name: n1, control: 127.0.0.1:4421}
   - {name: n2, control: 127.0.0.1:4422}
@@ -90,6 +91,7 @@ backplanes:
   EXPECT_EQ(config->backplanes[1].control, "127.0.0.1:4422");
   EXPECT_EQ(config->nvme_listen.size(), 1u);
   EXPECT_EQ(config->nbd_listen.size(), 2u);
+  EXPECT_EQ(config->slow_fail_ns, 90u * 1'000'000'000);
   EXPECT_FALSE(config->host.is_nil());
 }
 
@@ -98,6 +100,8 @@ TEST(DataplaneConfig, Bad) {
        {BadCase{"name: d\nstore: file:/a\ncontrol: unix:/b\nbackplanes: [{name: a}]\n",
                 "d.yaml:4: backplanes 1: \"control\" is missing"},
         BadCase{"name: d\nstore: nothing\ncontrol: unix:/b\n", "d.yaml:2: store: "},
+        BadCase{"name: d\nstore: file:/a\ncontrol: unix:/b\nslow_fail: soon\n",
+                "d.yaml:4: slow_fail: "},
         BadCase{"name: d\nstore: file:/a\ncontrol: 'unix:'\n", "d.yaml:3: control: "},
         BadCase{"name: d\nstore: file:/a\ncontrol: unix:/b\nhost: 12\n", "d.yaml:4: host: "},
         BadCase{"name: d\nstore: file:/a\ncontrol: unix:/b\nbackplane: []\n",

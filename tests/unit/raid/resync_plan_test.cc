@@ -54,6 +54,8 @@ TEST(ReadBalance, Choice) {
       {"none usable", {C{}, C{}}, 0, kNoCandidate},
       {"the only one", {C{}, C{.usable = true, .in_flight = 9}}, 0, 1},
       {"least busy", {C{true, false, 3}, C{true, false, 1}, C{true, false, 2}}, 0, 1},
+      {"none that is slow", {C{true, false, 1, true}, C{true, false, 9}}, 0, 1},
+      {"slow ones alone", {C{false, false, 0}, C{true, false, 9, true}}, 0, 1},
       {"rotation", {C{true, false, 0}, C{true, false, 0}}, 1, 1},
       {"sequential", {C{true, false, 0}, C{true, false, 0}, C{true, true, 0}}, 0, 2},
       {"busy beats sequential", {C{true, false, 0}, C{true, true, 1}}, 0, 0},
