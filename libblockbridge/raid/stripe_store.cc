@@ -66,6 +66,11 @@ io::Task<Status> StripeStore::for_all(const std::vector<Piece>* pieces, PieceOpe
 io::Task<void> StripeStore::read_held(Piece piece, Bytes into, Status* status) {
   Hold hold(*this, piece.stripe, io::LockMode::kShared);
   co_await hold;
+  // What is read now must be read ever after.
+  if (undecided_.contains(piece.stripe)) {
+    *status = journal_.stuck();
+    co_return;
+  }
   *status = co_await read_piece(piece, into.subspan(piece.at_bytes, piece.length_bytes));
 }
 
@@ -97,6 +102,12 @@ Status StripeStore::lost(uint64_t stripe, uint64_t lost_mask) const {
   return error(Code::k_unavailable, "stripe {}: members {:x} cannot be read, and RAID {} has {} {}",
                stripe, lost_mask, layout_.shape.level->name, layout_.shape.level->parity,
                layout_.shape.level->parity == 1 ? "parity" : "parities");
+}
+
+// No other write follows, and nobody reads it, until recover() has decided.
+void StripeStore::leave_undecided(uint64_t stripe, const Status& why) {
+  undecided_.insert(stripe);
+  journal_.stuck(why);
 }
 
 // A member that could not read a sector may well have the others: it stays. Returns the slots.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <set>
 #include <vector>
 
 #include "io/buffer.h"
@@ -104,6 +105,7 @@ class StripeStore {
     return layout_.data_offset_bytes + row * layout_.shape.chunk_bytes + within_bytes;
   }
   Status lost(uint64_t stripe, uint64_t lost_mask) const;
+  void leave_undecided(uint64_t stripe, const Status& why);
   uint64_t note_failures(IoBatch& batch);
   uint64_t note_lacking(IoBatch& batch);
   io::Task<Status> write_pages();
@@ -172,6 +174,7 @@ class StripeStore {
   RegionSet unproved_;     // stripes: what is recorded of them may be old
   RegionSet doubtful_;     // … of these, though there was no crash
   std::vector<uint64_t> replayed_;
+  std::set<uint64_t> undecided_;  // stripes: a write may yet be done or undone by recover()
   io::Mutex pages_mutex_;
   io::Event rows_freed_;
 };

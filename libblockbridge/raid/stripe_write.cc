@@ -123,7 +123,9 @@ io::Task<Status> StripeStore::write_whole(uint64_t stripe, ConstBytes from) {
   // A host may outlive us, and would never write again what was acknowledged: it is found there
   // after a crash of this process too, though nobody flushed.
   if (BB_MUTANT(kAckBeforePage)) co_return status;
-  co_return co_await write_page_of(stripe);
+  status = co_await write_page_of(stripe);
+  if (!status.ok()) leave_undecided(stripe, status);  // recover() finds the page, or the one before
+  co_return status;
 }
 
 // Until all that the plans want has been read: who cannot be read is done without.
@@ -248,7 +250,7 @@ io::Task<Status> StripeStore::write_part(Piece piece, ConstBytes from) {
   if (status.ok()) {
     journal_.done(seq);
   } else {
-    journal_.stuck(status);  // recover() does it again, or drops it
+    leave_undecided(piece.stripe, status);  // recover() does it again, or drops it
   }
   co_return status;
 }

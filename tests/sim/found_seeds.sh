@@ -45,3 +45,10 @@ sim=$1
 "$sim" checked --seed 28504
 "$sim" checked --seed 513
 "$sim" checked --seed 9
+# Of arrays with parity: a misplaced write fell on a block that was never written, of which nothing
+# was recorded; a torn page took the blank one with it; who came in meanwhile had no page in memory.
+"$sim" checked --seed 17
+"$sim" checked --seed 386
+"$sim" checked --seed 8
+# Above the budget a stripe was read as before a write that failed, and recovery did it after all.
+"$sim" array --seed 2796677400148 --above-budget

@@ -91,7 +91,7 @@ backplanes:
   EXPECT_EQ(config->backplanes[1].control, "127.0.0.1:4422");
   EXPECT_EQ(config->nvme_listen.size(), 1u);
   EXPECT_EQ(config->nbd_listen.size(), 2u);
-  EXPECT_EQ(config->slow_fail_ns, 90u * 1'000'000'000);
+  EXPECT_EQ(config->slow_fail_ns, uint64_t{90} * 1'000'000'000);
   EXPECT_FALSE(config->host.is_nil());
 }
 
