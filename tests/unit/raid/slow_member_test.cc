@@ -52,7 +52,7 @@ TEST(SlowMember, OneBadPeriodIsNone) {
 
 struct SlowWorld : World {
   explicit SlowWorld(const char* raid) : World(raid, std::string(raid) == "1.2" ? 0 : 16 * KiB) {
-    options.slow_check_ns = 150 * kMs;
+    options.slow_check_ns = 400 * kMs;
   }
   bool slow(size_t slot) { return array->describe().members.at(slot).slow; }
   // Writes until it is so, for as long as a busy machine may need.
@@ -72,7 +72,7 @@ TEST(SlowMember, IsReadOnlyWhereNobodyElseCanBeAndComesBack) {
     SlowWorld world(raid);
     ASSERT_OK(world.create());
     ASSERT_OK(world.write(0, 1 * MiB, 3));
-    world.drives[1]->latency_ns = 8 * kMs;
+    world.drives[1]->latency_ns = 25 * kMs;
     ASSERT_TRUE(world.eventually([&] { return world.slow(1); })) << raid;
     EXPECT_FALSE(world.slow(0));
     uint64_t before = world.drives[1]->reads;
@@ -87,10 +87,10 @@ TEST(SlowMember, IsFailedWhereThatIsWantedUnlessItIsNeeded) {
   SlowWorld world("1.2");
   world.options.slow_fail_ns = 200 * kMs;
   ASSERT_OK(world.create());
-  world.drives[1]->latency_ns = 8 * kMs;
+  world.drives[1]->latency_ns = 25 * kMs;
   ASSERT_TRUE(world.eventually([&] { return world.state(1) == MemberState::kFailed; }));
   EXPECT_NE(world.array->describe().reason.find("much slower than the others"), std::string::npos);
-  world.drives[0]->latency_ns = 8 * kMs;  // alone it is compared with nobody
+  world.drives[0]->latency_ns = 25 * kMs;  // alone it is compared with nobody
   EXPECT_EQ(world.read(0, 16 * KiB), 3);
   EXPECT_EQ(world.state(0), MemberState::kInSync);
 }
