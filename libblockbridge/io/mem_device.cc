@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <new>
@@ -15,6 +16,36 @@
 
 namespace bb::io {
 namespace {
+
+// What is written to a drive is mostly not read again soon, and would have to be read into the
+// cache first: streamed past it a block costs half, and whoever writes keeps what it had there.
+void gather_past_cache(const IoRequest& request, Bytes into) {
+#if __has_builtin(__builtin_nontemporal_store)
+  using Word = long long __attribute__((vector_size(16), may_alias));
+  constexpr size_t kLine = 64;
+  constexpr size_t kWordsPerLine = kLine / sizeof(Word);
+  for (uint32_t i = 0; i < request.iov_count; ++i) {
+    size_t length = request.iov[i].iov_len;
+    const void* from = request.iov[i].iov_base;
+    auto places = reinterpret_cast<uintptr_t>(from) | reinterpret_cast<uintptr_t>(into.data());
+    if ((places | length) % kLine != 0) {
+      std::memcpy(into.data(), from, length);
+    } else {
+      const auto* source = static_cast<const Word*>(from);
+      auto* target = reinterpret_cast<Word*>(into.data());
+      for (size_t line = 0; line < length / kLine; ++line) {
+        for (size_t word = 0; word < kWordsPerLine; ++word) {
+          __builtin_nontemporal_store(*source++, target++);
+        }
+      }
+    }
+    into = into.subspan(length);
+  }
+  std::atomic_thread_fence(std::memory_order_seq_cst);  // other threads may be told of it
+#else
+  iov_gather(request.iov, request.iov_count, 0, into);
+#endif
+}
 
 // Which granules were ever written and not given back since: what is allocated.
 constexpr uint64_t kGranuleBytes = 64 * KiB;
@@ -111,7 +142,7 @@ class MemDevice final : public Device {
     Bytes range{memory_ + request.offset_bytes, request.length_bytes};
     switch (request.op) {
       case IoOp::kWrite:
-        iov_gather(request.iov, request.iov_count, 0, range);
+        gather_past_cache(request, range);
         return mark_written(request);
       case IoOp::kWriteZeroes:
         if (request.may_discard) return discard(request, range);

@@ -39,10 +39,7 @@ Result<std::optional<Integrity>> integrity_from_name(std::string_view name) {
   return error(Code::k_invalid_argument, "integrity \"{}\": there are crc32c and none", name);
 }
 
-uint32_t block_checksum(ConstBytes block) {
-  uint32_t sum = crc32c(block);
-  return sum == kNoChecksum ? ~uint32_t{0} : sum;
-}
+uint32_t block_checksum(ConstBytes block) { return checksum_of_crc(crc32c(block)); }
 
 uint32_t zero_block_checksum() {
   static const uint32_t sum = block_checksum(std::array<std::byte, kCheckedBlockBytes>{});

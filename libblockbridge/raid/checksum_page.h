@@ -32,6 +32,9 @@ inline constexpr uint32_t kChecksumsPerPage =
 
 // A block of which nothing is recorded. A checksum that happens to be this one is stored as ~0.
 inline constexpr uint32_t kNoChecksum = 0;
+inline uint32_t checksum_of_crc(uint32_t crc32c) {
+  return crc32c == kNoChecksum ? ~uint32_t{0} : crc32c;
+}
 uint32_t block_checksum(ConstBytes block);
 uint32_t zero_block_checksum();
 

@@ -127,7 +127,7 @@ void BlockSums::compute(std::span<const iovec> memory) {
       left = left.subspan(length);
       within += length;
       if (within < kCheckedBlockBytes) continue;
-      into[block++] = sum == kNoChecksum ? ~uint32_t{0} : sum;
+      into[block++] = checksum_of_crc(sum);
       within = 0;
       sum = 0;
     }

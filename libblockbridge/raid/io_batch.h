@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "io/device.h"
+#include "raid/medium_error.h"
 
 namespace bb::raid {
 

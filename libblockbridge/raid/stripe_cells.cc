@@ -12,10 +12,6 @@ namespace {
 
 constexpr int kFetchTries = 100;  // a chunk has checksums on six pages at most
 
-bool is_medium(const Status& status) {
-  return status.code() == Code::k_io_error || status.code() == Code::k_corrupt;
-}
-
 }  // namespace
 
 // A part of each chunk of a row, as its members have it.
@@ -73,12 +69,16 @@ io::Task<void> StripeStore::fetch_all(uint64_t slots_mask, uint64_t place_bytes,
   }
 }
 
-void StripeStore::record(uint32_t slot, uint64_t place_bytes, ConstBytes bytes) {
+void StripeStore::record(uint32_t slot, uint64_t place_bytes, std::span<const uint32_t> sums) {
   if (BB_MUTANT(kSumsOfNothing) || (members_.writable_mask() >> slot & 1) == 0) return;
+  sums_->record(slot, place_bytes, sums);
+}
+
+void StripeStore::record(uint32_t slot, uint64_t place_bytes, ConstBytes bytes) {
   iovec memory{.iov_base = const_cast<std::byte*>(bytes.data()), .iov_len = bytes.size()};
   BlockSums sums;
   sums.compute({&memory, 1});
-  sums_->record(slot, place_bytes, sums.values());
+  record(slot, place_bytes, sums.values());
 }
 
 // Adds who read something else than what is recorded. False: the stripe came into doubt meanwhile.
@@ -123,7 +123,7 @@ io::Task<void> StripeStore::read_columns(const Settle* what, Columns* columns, P
   co_await batch;
   uint64_t medium = 0;
   for (size_t i = 0; i < batch.size(); ++i) {
-    if (is_medium(batch.leg(i).status)) medium |= uint64_t{1} << batch.leg(i).slot;
+    if (is_medium_error(batch.leg(i).status)) medium |= uint64_t{1} << batch.leg(i).slot;
   }
   uint64_t failed = note_failures(batch);
   for (uint32_t block = 0; block < shape.members; ++block) {
@@ -235,7 +235,7 @@ void StripeStore::note_fixes(IoBatch& fixes) {
     const IoBatch::Leg& leg = fixes.leg(i);
     if (leg.status.ok()) {
       if (sums_ != nullptr) sums_->repaired(leg.slot);
-    } else if (!is_medium(leg.status)) {
+    } else if (!is_medium_error(leg.status)) {
       members_.failed(leg.slot, leg.status);
     }
   }

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 
-#include "base/crc32c.h"
 #include "base/mutant.h"
 #include "base/units.h"
 
@@ -163,7 +162,7 @@ void StripeJournal::add(uint64_t* slots, const Waiting& write, uint32_t number) 
                                 .touched_mask = write.touched_mask,
                                 .within_bytes = part.within_bytes,
                                 .length_bytes = static_cast<uint32_t>(part.bytes.size()),
-                                .checksum = crc32c(part.bytes)});
+                                .checksum = part.checksum});
     entry.pieces.push_back(
         {.iov_base = const_cast<std::byte*>(part.bytes.data()), .iov_len = part.bytes.size()});
     entry.part_bytes += part.bytes.size();

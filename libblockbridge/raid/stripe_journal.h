@@ -23,6 +23,7 @@ class StripeJournal {
     uint32_t slot = 0;
     uint32_t within_bytes = 0;  // of the chunk
     ConstBytes bytes;
+    uint32_t checksum = 0;  // CRC-32C of the bytes: who made them has them in its cache
   };
 
   StripeJournal(io::Loop& loop, const StripeLayout& layout, StripeMembers& members);

@@ -130,13 +130,13 @@ void encode_band(const ParityCode& code, const Band& band, const BandPlan& plan,
   if (!any) return;
   if (plan.mode == BandMode::kModify) {
     for (uint32_t i = 0; i < code.parity(); ++i) {
-      if (parity[i] != nullptr) std::memcpy(parity[i], old[data_count + i], bytes);
+      std::byte* before = old[data_count + i];
+      if (parity[i] != nullptr && parity[i] != before) std::memcpy(parity[i], before, bytes);
     }
     for (uint32_t i = 0; i < data_count; ++i) {
       if ((band.written_mask & bit(i)) == 0) continue;
-      std::memcpy(scratch.data(), old[i], bytes);
-      xor_into(scratch.data(), made[i], bytes);
-      code.update(i, scratch.data(), parity.data(), bytes);
+      xor_into(old[i], made[i], bytes);  // the difference
+      code.update(i, old[i], parity.data(), bytes);
     }
     return;
   }

@@ -47,7 +47,8 @@ BandPlan plan_band(const Shape& shape, const Band& band, uint64_t away_mask,
 
 // Works out the new parity of a band. Pointers by block: `old` where the plan reads, `made` new
 // data (given, also of blocks that are away) and new parity (into which it goes; null where it is
-// away). `scratch`: kBandScratchBlocks times the band's length.
+// away). With kModify `old` data become the difference, and new parity may go where the old one is.
+// `scratch`: kBandScratchBlocks times the band's length.
 inline constexpr size_t kBandScratchBlocks = kParityMax + 1;
 void encode_band(const ParityCode& code, const Band& band, const BandPlan& plan,
                  std::span<std::byte* const> old, std::span<std::byte* const> made, Bytes scratch);

@@ -117,8 +117,8 @@ uint64_t StripeStore::note_failures(IoBatch& batch) {
     const IoBatch::Leg& leg = batch.leg(i);
     if (leg.status.ok()) continue;
     mask |= uint64_t{1} << leg.slot;
-    bool medium = leg.status.code() == Code::k_io_error || leg.status.code() == Code::k_corrupt;
-    if (leg.op != io::IoOp::kRead || !medium) members_.failed(leg.slot, leg.status);
+    if (leg.op != io::IoOp::kRead || !is_medium_error(leg.status))
+      members_.failed(leg.slot, leg.status);
   }
   return mask;
 }

@@ -132,6 +132,7 @@ class StripeStore {
   io::Task<void> fetch_all(uint64_t slots_mask, uint64_t place_bytes, uint64_t length_bytes,
                            PinnedSums* pinned);
   void record(uint32_t slot, uint64_t place_bytes, ConstBytes bytes);
+  void record(uint32_t slot, uint64_t place_bytes, std::span<const uint32_t> sums);
   io::Task<bool> check(IoBatch* batch, uint64_t stripe, uint64_t* bad_mask);
   io::Task<void> read_columns(const Settle* what, Columns* columns, PinnedSums* pinned);
   io::Task<Status> settle(Settle what);
@@ -147,6 +148,7 @@ class StripeStore {
   io::Task<Status> write_piece(Piece piece, ConstBytes from);
   io::Task<Status> write_whole(uint64_t stripe, ConstBytes from);
   io::Task<Status> write_part(Piece piece, ConstBytes from);
+  std::vector<StripeJournal::Part> encode_parts(Work* work);
   io::Task<Status> read_old(Work* work);
   io::Task<Status> read_proved_old(Work* work);
   io::Task<Status> settle_bands(Work* work);

@@ -3,6 +3,7 @@
 #include <array>
 #include <bit>
 
+#include "base/crc32c.h"
 #include "base/mutant.h"
 #include "raid/stripe_store.h"
 
@@ -18,7 +19,8 @@ class StripeStore::Work {
     std::array<std::byte*, kMembersMax> made{};  // by block; null: does not change, or is away
     std::byte* parity = nullptr;                 // P and Q
     std::byte* scratch = nullptr;
-    io::AlignedBuffer memory;  // of old
+    io::AlignedBuffer memory;                     // of old
+    std::array<uint32_t, kMembersMax> checksums;  // CRC-32C of made, of what changes
   };
 
   Work(const StripeStore& store, Piece what, ConstBytes from)
@@ -99,7 +101,7 @@ io::Task<Status> StripeStore::write_whole(uint64_t stripe, ConstBytes from) {
   if (sums_ != nullptr) {
     co_await fetch_all(shape.all_slots(), *row * chunk, chunk, &pinned);
     for (uint32_t block = 0; block < shape.members; ++block) {
-      record(block_slot(shape, *row, block), *row * chunk, {blocks[block], chunk});
+      record(block_slot(shape, *row, block), *row * chunk, ConstBytes{blocks[block], chunk});
     }
   }
   IoBatch batch;
@@ -203,35 +205,52 @@ void StripeStore::record_parts(const Work& work) {
   for (const Work::Stretch& one : work.stretches) {
     for (uint32_t block = 0; block < layout_.shape.members; ++block) {
       if ((one.plan.change_mask >> block & 1) == 0) continue;
-      record(block_slot(layout_.shape, work.row, block), row + one.band.within_bytes,
-             {one.made[block], one.band.length_bytes});
+      uint32_t slot = block_slot(layout_.shape, work.row, block);
+      uint64_t place = row + one.band.within_bytes;
+      if (one.band.length_bytes == kCheckedBlockBytes) {
+        uint32_t sum = checksum_of_crc(one.checksums[block]);
+        record(slot, place, std::span<const uint32_t>(&sum, 1));
+      } else {
+        record(slot, place, ConstBytes{one.made[block], one.band.length_bytes});
+      }
     }
   }
 }
 
-io::Task<Status> StripeStore::write_part(Piece piece, ConstBytes from) {
+// What changes, with new parity.
+std::vector<StripeJournal::Part> StripeStore::encode_parts(Work* work) {
   const Shape& shape = layout_.shape;
-  Work work(*this, piece, from);
-  BB_CO_TRY(sums_ != nullptr ? co_await read_proved_old(&work) : co_await read_old(&work));
-  // An entry that leaves somebody out is not for a recovery in which he counts again.
-  if (!BB_MUTANT(kLeaveOut)) BB_CO_TRY(co_await members_.settle(work.away_mask));
   std::vector<StripeJournal::Part> parts;
-  uint64_t touched = 0;
-  for (Work::Stretch& one : work.stretches) {
+  parts.reserve(work->stretches.size() * (1 + shape.level->parity));
+  for (Work::Stretch& one : work->stretches) {
     size_t length = one.band.length_bytes;
     for (uint32_t block = shape.data_chunks(); block < shape.members; ++block) {
       bool there = (one.plan.change_mask >> block & 1) != 0;
-      one.made[block] = there ? one.parity + (block - shape.data_chunks()) * length : nullptr;
+      std::byte* own = one.parity + (block - shape.data_chunks()) * length;
+      if (one.plan.mode == BandMode::kModify) own = one.old[block];
+      one.made[block] = there ? own : nullptr;
     }
     encode_band(code_, one.band, one.plan, one.old, one.made,
                 {one.scratch, kBandScratchBlocks * length});
     for (uint32_t block = 0; block < shape.members; ++block) {
       if ((one.plan.change_mask >> block & 1) == 0) continue;
-      uint32_t slot = block_slot(shape, work.row, block);
-      touched |= uint64_t{1} << slot;
-      parts.push_back({slot, one.band.within_bytes, {one.made[block], length}});
+      ConstBytes bytes{one.made[block], length};
+      one.checksums[block] = layout_.ring_bytes != 0 ? crc32c(bytes) : 0;
+      parts.push_back({block_slot(shape, work->row, block), one.band.within_bytes, bytes,
+                       one.checksums[block]});
     }
   }
+  return parts;
+}
+
+io::Task<Status> StripeStore::write_part(Piece piece, ConstBytes from) {
+  Work work(*this, piece, from);
+  BB_CO_TRY(sums_ != nullptr ? co_await read_proved_old(&work) : co_await read_old(&work));
+  // An entry that leaves somebody out is not for a recovery in which he counts again.
+  if (!BB_MUTANT(kLeaveOut)) BB_CO_TRY(co_await members_.settle(work.away_mask));
+  std::vector<StripeJournal::Part> parts = encode_parts(&work);
+  uint64_t touched = 0;
+  for (const StripeJournal::Part& part : parts) touched |= uint64_t{1} << part.slot;
   uint64_t lacking = 0;
   uint64_t seq = 0;
   bool journal = layout_.ring_bytes != 0 && !BB_MUTANT(kNoJournal);
@@ -258,13 +277,13 @@ io::Task<Status> StripeStore::write_part(Piece piece, ConstBytes from) {
 io::Task<Status> StripeStore::put_in_place(Work* work, uint64_t lacking_mask) {
   IoBatch batch;
   uint64_t missed = work->away_mask;
+  uint64_t takes = members_.writable_mask() & ~lacking_mask;
   for (const Work::Stretch& one : work->stretches) {
     for (uint32_t block = 0; block < layout_.shape.members; ++block) {
       if ((one.plan.change_mask >> block & 1) == 0) continue;
       if (BB_MUTANT(kParityOfOne) && block > layout_.shape.data_chunks()) continue;
       uint32_t slot = block_slot(layout_.shape, work->row, block);
-      bool there = (members_.writable_mask() & ~lacking_mask) >> slot & 1;
-      if (!there) {
+      if ((takes >> slot & 1) == 0) {
         missed |= uint64_t{1} << slot;
         continue;
       }
