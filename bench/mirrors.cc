@@ -28,7 +28,7 @@ constexpr uint64_t kBlockBytes = 4 * KiB;
 constexpr uint64_t kCount = 40'000;
 
 std::unique_ptr<io::Device> open_memory(io::Runtime& runtime, uint64_t bytes) {
-  std::string uri = fmt::format("mem:{}", bytes);
+  std::string uri = fmt::format("mem:{}?huge_pages=on", bytes);
   return std::move(runtime.reactor().block_on(io::open_device(runtime.context(), uri)).value());
 }
 

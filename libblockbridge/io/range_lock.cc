@@ -43,14 +43,17 @@ void RangeLock::hold(RangeTicket& ticket) {
   (ticket.mode == LockMode::kExclusive ? exclusive_ : shared_).push_back(ticket);
 }
 
-bool RangeLock::acquire(RangeTicket& ticket) {
+bool RangeLock::try_acquire(RangeTicket& ticket) {
   BB_CHECK(!ticket.held && !ticket.is_linked(), "a range lock was taken twice");
-  if (blocked_by_held(ticket) || blocked_by_waiting(ticket)) {
-    waiting_.push_back(ticket);
-    return false;
-  }
+  if (blocked_by_held(ticket) || blocked_by_waiting(ticket)) return false;
   hold(ticket);
   return true;
+}
+
+bool RangeLock::acquire(RangeTicket& ticket) {
+  if (try_acquire(ticket)) return true;
+  waiting_.push_back(ticket);
+  return false;
 }
 
 void RangeLock::release(RangeTicket& ticket) {

@@ -26,6 +26,7 @@ class RangeLock {
  public:
   // True: held now. False: `granted` will be called from some release().
   bool acquire(RangeTicket& ticket);
+  bool try_acquire(RangeTicket& ticket);  // false: it is not held, and waits for nothing
   void release(RangeTicket& ticket);
   void cancel(RangeTicket& ticket);  // a wish that waits
   bool idle() const { return shared_.empty() && exclusive_.empty() && waiting_.empty(); }

@@ -15,6 +15,7 @@
 #include "io/sync.h"
 #include "raid/array.h"
 #include "raid/copies.h"
+#include "raid/direct_io.h"
 #include "raid/fan_out.h"
 #include "raid/pieces.h"
 #include "raid/resync_pace.h"
@@ -60,6 +61,14 @@ struct Entered {
 };
 inline Status closed_error() { return error(Code::k_bad_state, "the array is closed"); }
 
+// How far the read of a piece has come.
+struct Tried {
+  MemberMask asked;
+  MemberMask bad;  // of these, who is there but could not read it
+  Status last;     // ok: nobody has failed yet
+  Member* served = nullptr;
+};
+
 // What the parts of the array share: state here, each job in a file of its own.
 class ArrayCore {
  public:
@@ -76,6 +85,9 @@ class ArrayCore {
 
   // array.cc
   io::Task<void> serve(io::IoRequest* request);
+  uint64_t host_came();  // when, for host_left()
+  void host_left(uint64_t came_ns);
+  Status failure_of(const io::IoRequest& request, const Status& status) const;
   ArrayInfo describe() const;
   io::Task<Status> close();
   std::string state_text(std::string* detail) const;
@@ -87,6 +99,7 @@ class ArrayCore {
   io::Task<Status> write_stripes_held(const io::IoRequest* request);
   io::Task<Status> write_locked(const io::IoRequest* request, RegionRange regions);
   io::Task<Status> write_members(const io::IoRequest* request);
+  Status note_written(FanOut& fan, uint64_t slots, MemberMask* ok_mask);
   uint64_t add_copies(FanOut& fan, MemberRuns& runs, const io::IoRequest& request);  // their slots
   io::Task<Status> write_zeroes(io::IoRequest* request);
   io::Task<Status> flush();
@@ -98,16 +111,16 @@ class ArrayCore {
   // read_path.cc; a piece lies in one chunk
   io::Task<Status> read(io::IoRequest* request);
   io::Task<Status> read_stripes(io::IoRequest* request);
-  io::Task<Status> read_held(io::IoRequest* request);
+  io::Task<Status> read_held(io::IoRequest* request, Tried tried = {});
   io::Task<Status> read_pieces(io::IoRequest* request);
   io::Task<bool> read_runs(io::IoRequest* request, MemberMask* failed);
-  io::Task<Status> read_piece(io::IoRequest* piece, MemberMask first);
-  io::Task<Status> read_any(io::IoRequest* piece, MemberMask* bad_mask, Member** served,
-                            MemberMask first = {});
+  io::Task<Status> read_piece(io::IoRequest* piece, MemberMask first, Tried tried = {});
+  io::Task<Status> read_any(io::IoRequest* piece, Tried* tried, MemberMask first = {});
+  Status as_answered(const Member& member, Status status) const;
+  void note_unread(Member& member, const Status& status, Tried* tried);
   // One block may be wrong on this member and another one on that.
   static bool blocks_may_do(const Status& status, uint64_t length_bytes) {
-    bool medium = status.code() == Code::k_io_error || status.code() == Code::k_corrupt;
-    return medium && length_bytes > kCheckedBlockBytes;
+    return is_medium_error(status) && length_bytes > kCheckedBlockBytes;
   }
   bool perhaps_another(uint64_t offset_bytes, const MemberMask& tried);
   Member* choose_holder(uint64_t offset_bytes, const MemberMask& tried, uint64_t* place_bytes);
@@ -162,7 +175,9 @@ class ArrayCore {
   io::Task<Status> fetch_for_write(const io::IoRequest* request);
   void record_sums(Member& member, uint64_t place_bytes, std::span<const uint32_t> sums);
   void record_write(const io::IoRequest& request);
+  bool has_sums(const io::IoRequest& piece);  // of all who are written to
   io::Task<Status> verify(Member* member, uint64_t place_bytes, std::span<const iovec> memory);
+  Status compare_sums(Member& member, uint64_t place_bytes, const BlockSums& found);
   io::Task<Status> write_sums(uint64_t flush);
   io::Task<Status> flush_for_sums(std::span<const SumsPage> pages);
   io::Task<Status> write_sums_at_once(std::span<SumsPage> pages);
@@ -342,6 +357,8 @@ class ArrayCore {
   uint64_t bitmap_failures_ = 0;
   io::Mutex membership_mutex_, superblock_mutex_, sums_mutex_, command_mutex_;
   io::TaskGroup host_io_, background_;
+  std::vector<std::unique_ptr<DirectIo>> idle_direct_;
+  io::Gate direct_;  // those that are not idle
   io::Gate commands_;
 
   Throttle throttle_;

@@ -17,14 +17,15 @@ constexpr uint64_t kArrayBytesPerPage = 32 * MiB;  // so pages take an 8192th of
 // Both copies of a page. One that the drive cannot read is damaged, and not the other's fault.
 io::Task<Status> read_both(io::Device* device, uint64_t at_bytes, io::AlignedBuffer* into) {
   Status status = co_await device->read(at_bytes, into->bytes());
-  bool medium = status.code() == Code::k_io_error || status.code() == Code::k_corrupt;
-  if (!medium) co_return status;
+  if (!is_medium_error(status)) co_return status;
   for (uint64_t at = 0; at < into->size(); at += kChecksumPageBytes) {
     Bytes copy = into->bytes().subspan(at, kChecksumPageBytes);
     status = co_await device->read(at_bytes + at, copy);
-    medium = status.code() == Code::k_io_error || status.code() == Code::k_corrupt;
-    if (medium) std::ranges::fill(copy, std::byte{0xff});
-    if (!status.ok() && !medium) co_return status;
+    if (is_medium_error(status)) {
+      std::ranges::fill(copy, std::byte{0xff});
+    } else if (!status.ok()) {
+      co_return status;
+    }
   }
   co_return Status();
 }
@@ -172,6 +173,17 @@ io::Task<Status> ArrayCore::fetch_for_write(const io::IoRequest* request) {
   }
 }
 
+bool ArrayCore::has_sums(const io::IoRequest& piece) {
+  uint64_t count = piece.length_bytes / kCheckedBlockBytes;
+  bool all = true;
+  for_each_holder(piece.offset_bytes, [&](Member& member, uint64_t place_bytes) {
+    if (!all || !member.writable()) return;
+    const Checksums& sums = *member.sums;
+    all = sums.missing(place_bytes / kCheckedBlockBytes, count) == sums.pages();
+  });
+  return all;
+}
+
 void ArrayCore::record_sums(Member& member, uint64_t place_bytes, std::span<const uint32_t> sums) {
   uint64_t block = place_bytes / kCheckedBlockBytes;
   for (uint32_t sum : sums) member.sums->set(block++, sum);
@@ -201,26 +213,32 @@ io::Task<Status> ArrayCore::verify(Member* member, uint64_t place_bytes,
                                    std::span<const iovec> memory) {
   BlockSums found;
   found.compute(memory);
+  uint64_t length_bytes = found.values().size() * kCheckedBlockBytes;
+  BB_CO_TRY(co_await fetch_sums(member, place_bytes, length_bytes));
+  co_return compare_sums(*member, place_bytes, found);
+}
+
+// They are in memory.
+Status ArrayCore::compare_sums(Member& member, uint64_t place_bytes, const BlockSums& found) {
   std::span<const uint32_t> sums = found.values();
-  BB_CO_TRY(co_await fetch_sums(member, place_bytes, sums.size() * kCheckedBlockBytes));
   // Meanwhile they may have been found damaged, by this read or by another.
   uint64_t last_bytes = place_bytes + sums.size() * kCheckedBlockBytes - 1;
   uint64_t region = place_bytes / geometry_.region_size_bytes;
   if (has_unequal({region, last_bytes / geometry_.region_size_bytes - region + 1})) {
-    co_return fail(Code::k_corrupt, "its copies have to be compared first");
+    return fail(Code::k_corrupt, "its copies have to be compared first");
   }
   uint64_t bad = 0;
   uint64_t first = 0;
   for (uint64_t i = 0; i < sums.size(); ++i) {
-    uint32_t recorded = member->sums->at(place_bytes / kCheckedBlockBytes + i);
+    uint32_t recorded = member.sums->at(place_bytes / kCheckedBlockBytes + i);
     if (recorded == kNoChecksum || recorded == sums[i]) continue;
     if (bad++ == 0) first = i;
   }
-  if (bad == 0 || BB_MUTANT(kTrustBlocks)) co_return Status();
-  member->checksum_errors += bad;
+  if (bad == 0 || BB_MUTANT(kTrustBlocks)) return {};
+  member.checksum_errors += bad;
   uint64_t at = geometry_.data_offset_bytes + place_bytes + first * kCheckedBlockBytes;
-  co_return fail(Code::k_corrupt, "{} of {} blocks read from byte {} on are not what was written",
-                 bad, sums.size(), at);
+  return fail(Code::k_corrupt, "{} of {} blocks read from byte {} on are not what was written", bad,
+              sums.size(), at);
 }
 
 // Writes back what has changed; `flush` not 0: only what has to be known before regions that this

@@ -74,8 +74,9 @@ io::Task<Status> ArrayCore::read_unequal_held(io::IoRequest* request) {
 // who has it then.
 io::Task<Status> ArrayCore::copy_from_one(io::IoRequest* piece, Wanted wanted, Member** source,
                                           MemberMask* ok_mask) {
-  MemberMask bad_mask;
-  BB_CO_TRY(co_await read_any(piece, &bad_mask, source));
+  Tried tried;
+  BB_CO_TRY(co_await read_any(piece, &tried));
+  *source = tried.served;
   if (checked()) BB_CO_TRY(co_await fetch_for_write(piece));
   FanOut fan(*this);
   uint64_t slots = (*source)->slot_bit();

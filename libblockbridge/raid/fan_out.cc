@@ -7,8 +7,12 @@
 
 namespace bb::raid {
 
-FanOut::~FanOut() {
+FanOut::~FanOut() { clear(); }
+
+void FanOut::clear() {
   for (uint32_t i = 0; i < std::min(count_, kFew); ++i) few()[i].~Leg();
+  more_.clear();
+  count_ = 0;
 }
 
 void FanOut::add(Member& member, const Io& io) {
@@ -46,19 +50,33 @@ void FanOut::on_done(io::IoRequest* request, Status status) {
   leg->status = std::move(status);
   FanOut* fan = leg->fan;
   fan->core_.check_leg(*leg);
-  if (--fan->pending_ == 0 && fan->waiter_) io::Trampoline::run(fan->waiter_);
+  if (--fan->pending_ != 0) return;
+  if (fan->ended_ != nullptr) {
+    fan->ended_(fan);
+  } else if (fan->waiter_) {
+    io::Trampoline::run(fan->waiter_);
+  }
 }
 
-bool FanOut::await_suspend(std::coroutine_handle<> caller) {
+bool FanOut::submit_all() {
   pending_ = count_ + 1;  // one for ourselves: legs may end within submit()
   for (uint32_t i = 0; i < count_; ++i) {
     Leg& next = leg(i);
     ++next.member->in_flight;
     next.member->device->submit(next);
   }
-  if (--pending_ == 0) return false;
+  return --pending_ == 0;
+}
+
+bool FanOut::await_suspend(std::coroutine_handle<> caller) {
+  if (submit_all()) return false;
   waiter_ = caller;
   return true;
+}
+
+void FanOut::start(Ended ended) {
+  ended_ = ended;
+  if (submit_all()) ended(this);
 }
 
 void MemberRuns::add(Member& member, uint64_t place_bytes, uint64_t length_bytes,

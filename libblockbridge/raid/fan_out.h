@@ -7,11 +7,13 @@
 #include <vector>
 
 #include "io/device.h"
+#include "raid/medium_error.h"
 #include "raid/member.h"
 
 namespace bb::raid {
 
-// I/Os of several members at once: one coroutine waits, and nothing is allocated for a few.
+// I/Os of several members at once: one coroutine waits, or a function is called; nothing is
+// allocated for a few.
 class FanOut {
  public:
   struct Leg : io::IoRequest {
@@ -42,8 +44,15 @@ class FanOut {
   bool await_suspend(std::coroutine_handle<> caller);
   void await_resume() const {}
 
+  // Instead of waiting: `ended` is called once, possibly before this returns.
+  using Ended = void (*)(FanOut* fan);
+  void start(Ended ended);
+  // To be filled again, once all legs have ended.
+  void clear();
+
  private:
   static void on_done(io::IoRequest* request, Status status);
+  bool submit_all();  // true: all have ended within
   static constexpr uint32_t kFew = 8;
   Leg* few() { return reinterpret_cast<Leg*>(memory_); }
 
@@ -53,6 +62,7 @@ class FanOut {
   uint32_t count_ = 0;
   uint32_t pending_ = 0;
   std::coroutine_handle<> waiter_;
+  Ended ended_ = nullptr;
 };
 
 // What a range in many chunks is on its members: one I/O where bytes follow each other.

@@ -30,9 +30,11 @@ io::Task<Status> ArrayCore::read_stripes(io::IoRequest* request) {
   co_return co_await stripes_->read(request);
 }
 
-io::Task<Status> ArrayCore::read_held(io::IoRequest* request) {
+// `tried`: of a piece.
+io::Task<Status> ArrayCore::read_held(io::IoRequest* request, Tried tried) {
   bool piece = is_piece(geometry_.shape, *request);
-  Status status = piece ? co_await read_piece(request, {}) : co_await read_pieces(request);
+  Status status =
+      piece ? co_await read_piece(request, {}, std::move(tried)) : co_await read_pieces(request);
   if (!blocks_may_do(status, request->length_bytes)) co_return status;
   Pieces blocks(geometry_.shape, *request, kCheckedBlockBytes);
   while (blocks.next()) BB_CO_TRY(co_await read_piece(&blocks.request(), {}));
@@ -79,11 +81,9 @@ io::Task<bool> ArrayCore::read_runs(io::IoRequest* request, MemberMask* failed) 
 
 // `first` are asked first: one of them could not read something, and that is to be found and
 // mended.
-io::Task<Status> ArrayCore::read_piece(io::IoRequest* piece, MemberMask first) {
-  MemberMask bad_mask;
-  Member* served = nullptr;
-  Status status = co_await read_any(piece, &bad_mask, &served, first);
-  if (status.ok() && bad_mask.any()) (void)co_await repair(piece, bad_mask);
+io::Task<Status> ArrayCore::read_piece(io::IoRequest* piece, MemberMask first, Tried tried) {
+  Status status = co_await read_any(piece, &tried, first);
+  if (status.ok() && tried.bad.any()) (void)co_await repair(piece, tried.bad);
   co_return status;
 }
 
@@ -119,29 +119,50 @@ bool ArrayCore::perhaps_another(uint64_t offset_bytes, const MemberMask& tried) 
   return perhaps;
 }
 
-// Tries in-sync members until one answers. `bad_mask`: who is there but could not read the range.
-io::Task<Status> ArrayCore::read_any(io::IoRequest* piece, MemberMask* bad_mask, Member** served,
-                                     MemberMask first) {
-  MemberMask tried;
+// Whoever stopped being in-sync meanwhile, or lost writes, has not answered.
+Status ArrayCore::as_answered(const Member& member, Status status) const {
+  if (status.ok() && !BB_MUTANT(kIgnoreIncarnation) && member.lost()) {
+    return error(Code::k_unavailable, "the connection was lost");
+  }
+  if (status.ok() && !member.readable() && !BB_MUTANT(kReadStaleMember)) {
+    return error(Code::k_unavailable, "it is no longer in-sync");
+  }
+  return status;
+}
+
+void ArrayCore::note_unread(Member& member, const Status& status, Tried* tried) {
+  ++member.errors;
+  tried->asked.set(member.index);
+  if (is_medium_error(status) && member.readable()) {
+    tried->bad.set(member.index);
+  } else {
+    suspect(member, status.to_string());
+  }
+  tried->last = status.with_context(name_of(member));
+}
+
+// Tries in-sync members until one answers.
+io::Task<Status> ArrayCore::read_any(io::IoRequest* piece, Tried* tried, MemberMask first) {
   MemberMask later = first.any() ? ~first : MemberMask();
   uint64_t deadline_ns = loop_.now_ns() + options_.commit_wait_ns;
-  Status last = fail(Code::k_unavailable, "no in-sync member is usable (recover)");
   for (;;) {
     uint64_t place = 0;
-    Member* chosen = choose_holder(piece->offset_bytes, tried | later, &place);
+    Member* chosen = choose_holder(piece->offset_bytes, tried->asked | later, &place);
     if (chosen == nullptr && later.any()) {
       later.reset();
       continue;
     }
     if (chosen == nullptr) {
       BB_CO_TRY(usable());
-      if (!perhaps_another(piece->offset_bytes, tried) ||
-          !co_await changed_.wait_until(deadline_ns))
-        co_return last;
-      continue;
+      if (perhaps_another(piece->offset_bytes, tried->asked) &&
+          co_await changed_.wait_until(deadline_ns)) {
+        continue;
+      }
+      BB_CO_TRY(tried->last);
+      co_return fail(Code::k_unavailable, "no in-sync member is usable (recover)");
     }
     Member& member = *chosen;
-    tried.set(member.index);
+    tried->asked.set(member.index);
     ++member.in_flight;
     member.last_end_bytes = place + piece->length_bytes;
     Status status = co_await member.device->readv(geometry_.data_offset_bytes + place, piece->iov,
@@ -150,27 +171,14 @@ io::Task<Status> ArrayCore::read_any(io::IoRequest* piece, MemberMask* bad_mask,
       status = co_await verify(&member, place, {piece->iov, piece->iov_count});
     }
     --member.in_flight;
-    // Whoever stopped being in-sync meanwhile, or lost writes, has not answered.
-    if (status.ok() && !BB_MUTANT(kIgnoreIncarnation) && member.lost()) {
-      status = error(Code::k_unavailable, "the connection was lost");
-    }
-    if (status.ok() && !member.readable() && !BB_MUTANT(kReadStaleMember)) {
-      status = error(Code::k_unavailable, "it is no longer in-sync");
-    }
+    status = as_answered(member, std::move(status));
     if (!fenced_.empty()) co_return usable();
     if (status.ok()) {
       ++member.reads;
-      *served = &member;
+      tried->served = &member;
       co_return status;
     }
-    ++member.errors;
-    bool medium = status.code() == Code::k_io_error || status.code() == Code::k_corrupt;
-    if (medium && member.readable()) {
-      bad_mask->set(member.index);
-    } else {
-      suspect(member, status.to_string());
-    }
-    last = status.with_context(name_of(member));
+    note_unread(member, status, tried);
   }
 }
 

@@ -6,13 +6,11 @@
 namespace bb::raid {
 namespace {
 
-constexpr uint64_t kGoneNs = 500'000'000;   // a host that was silent for so long begins anew
 constexpr uint64_t kFirstRate = 64u << 20;  // the host may have a slow drive
 
 }  // namespace
 
-void ResyncPace::host_done(uint64_t now_ns, uint64_t latency_ns) {
-  host_last_ns_ = now_ns;
+void ResyncPace::host_done(uint64_t latency_ns) {
   samples_[count_++ % samples_.size()] = latency_ns;
 }
 
@@ -44,7 +42,9 @@ void ResyncPace::decide(uint64_t least, uint64_t limit) {
 }
 
 uint64_t ResyncPace::rate(uint64_t now_ns, uint64_t least, uint64_t limit) {
-  if (phase_ == Phase::kIdle || now_ns > host_last_ns_ + kGoneNs) {
+  bool anew = phase_ == Phase::kIdle || !wants(now_ns);
+  asked_ns_ = now_ns;
+  if (anew) {
     rate_ = std::max<uint64_t>({least, std::min(limit / 8, kFirstRate), 1});
     begin(Phase::kRest, now_ns, kRestNs);
     return 0;

@@ -18,10 +18,13 @@ class ResyncPace {
   static constexpr uint64_t kRestNs = 40'000'000;      // to see the host alone
   static constexpr uint64_t kWindowNs = 50'000'000;    // between two decisions
   static constexpr uint64_t kAloneNs = 2'000'000'000;  // so long is that believed
+  static constexpr uint64_t kAskedNs = 2'000'000'000;  // later it begins anew
   static constexpr size_t kSamplesLeast = 32;          // fewer say nothing about a p99
 
-  // A request of the host's ended at `now_ns`, that much after it came.
-  void host_done(uint64_t now_ns, uint64_t latency_ns);
+  // Somebody asks for a rate: requests are to be told. Else no clock need be read for them.
+  bool wants(uint64_t now_ns) const { return now_ns < asked_ns_ + kAskedNs; }
+  // A request of the host's ended, that much after it came.
+  void host_done(uint64_t latency_ns);
   // Bytes per second from now on, between these two; 0: none until resting_until_ns(). `least` is
   // what it gets in any case, so that it ends.
   uint64_t rate(uint64_t now_ns, uint64_t least, uint64_t limit);
@@ -42,7 +45,7 @@ class ResyncPace {
   uint64_t rate_ = 0;
   uint64_t alone_p99_ns_ = 0;
   uint64_t beside_p99_ns_ = 0;
-  uint64_t host_last_ns_ = 0;
+  uint64_t asked_ns_ = 0;
   std::array<uint64_t, 512> samples_{};  // the latest of the phase
   size_t count_ = 0;
 };

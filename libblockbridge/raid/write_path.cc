@@ -132,18 +132,22 @@ io::Task<Status> ArrayCore::write_members(const io::IoRequest* request) {
   uint64_t slots = add_copies(fan, runs, *request);
   co_await fan;
   MemberMask ok_mask;
-  Status status = judge(fan, slots, &ok_mask);
-  if (BB_MUTANT(kWriteOneMirror)) ok_mask.set();
-  // Not on enough members. They keep their states (the array needs them), but what some got may
-  // differ from the others now: the caller marks the regions.
-  if (!status.ok()) co_return status;
-  for (uint32_t i = 0; i < fan.count(); ++i) {
-    if (fan.leg(i).status.ok()) ++fan.leg(i).member->writes;
-  }
+  BB_CO_TRY(note_written(fan, slots, &ok_mask));
   // Rule 3.
   Member* lacking = nullptr;
   if (settled(ok_mask, slots, &lacking) && fenced_.empty()) co_return Status();
   co_return co_await settle(ok_mask, slots);
+}
+
+// An error: not on enough members. They keep their states (the array needs them), but what some got
+// may differ from the others now: the caller marks the regions.
+Status ArrayCore::note_written(FanOut& fan, uint64_t slots, MemberMask* ok_mask) {
+  Status status = judge(fan, slots, ok_mask);
+  if (BB_MUTANT(kWriteOneMirror)) ok_mask->set();
+  for (uint32_t i = 0; i < fan.count() && status.ok(); ++i) {
+    if (fan.leg(i).status.ok()) ++fan.leg(i).member->writes;
+  }
+  return status;
 }
 
 // Long ranges go piece by piece, so that none holds up the bitmap or other writes for long.

@@ -25,7 +25,7 @@ struct Host {
       if (rate != 0) EXPECT_GE(rate, kLeast);
       EXPECT_LE(rate, kLimit);
       copied_bytes += static_cast<double>(rate) * 1e-4;
-      pace.host_done(now_ns, latency_ns(rate));
+      pace.host_done(latency_ns(rate));
     }
   }
   double share(uint64_t ns) {  // of the limit, on average
@@ -81,9 +81,20 @@ TEST(ResyncPace, AFewRequestsDecideNothing) {
   for (int i = 0; i < 100; ++i) {
     uint64_t rate = host.pace.rate(host.now_ns, kLeast, kLimit);
     if (rate != 0) EXPECT_EQ(rate, 64 * MiB);
-    host.pace.host_done(host.now_ns, rate == 0 ? 1000 : 1'000'000);
+    host.pace.host_done(rate == 0 ? 1000 : 1'000'000);
     host.now_ns += 20 * kNsPerMs;
   }
+}
+
+// No request ends, so nothing is known of the host: that is no reason to rest for ever.
+TEST(ResyncPace, ARequestThatHangsStopsNothing) {
+  Host host;
+  uint64_t rested = 0;
+  for (int i = 0; i < 100; ++i) {
+    if (host.pace.rate(host.now_ns, kLeast, kLimit) == 0) ++rested;
+    host.now_ns += 100 * kNsPerMs;
+  }
+  EXPECT_LE(rested, 6u);
 }
 
 }  // namespace
