@@ -412,7 +412,7 @@ void bind_array(py::module_& m) {
   auto open_array = [](PyRuntime& runtime, const std::vector<PyDevice*>& members,
                        const std::string& name, const std::string& store, bool assume_clean,
                        bool fresh, const std::string& level, uint32_t copies, uint64_t chunk_bytes,
-                       const std::string& integrity) {
+                       const std::string& integrity, uint64_t slow_fail_ms) {
     py::gil_scoped_release released;
     std::list<Calls::Guard> open;
     std::vector<const bb::Device*> devices;
@@ -424,11 +424,17 @@ void bind_array(py::module_& m) {
                              .level = level,
                              .copies = copies,
                              .chunk_bytes = chunk_bytes,
-                             .integrity = integrity};
+                             .integrity = integrity,
+                             .slow_fail_ms = slow_fail_ms};
     return runtime.with([&](bb::Runtime& in) {
-      return std::make_unique<PyArray>(fresh ? bb::Array::create(in, devices, name, store, options)
-                                             : bb::Array::assemble(in, devices, name, store));
+      return std::make_unique<PyArray>(
+          fresh ? bb::Array::create(in, devices, name, store, options)
+                : bb::Array::assemble(in, devices, name, store, options));
     });
+  };
+  auto replace_member = [](PyArray& array, const std::string& uuid, PyDevice& fresh, bool force) {
+    Calls::Guard open(fresh.calls());
+    array.with([&](bb::Array& in) { in.replace_member(uuid, fresh.get(), force); });
   };
   py::class_<PyArray>(m, "Array")
       .def(py::init(open_array))
@@ -436,6 +442,9 @@ void bind_array(py::module_& m) {
       .def("info_json", guarded(&bb::Array::info_json), NoGil())
       .def("fail_member", guarded(&bb::Array::fail_member), NoGil())
       .def("readmit_member", guarded(&bb::Array::readmit_member), NoGil())
+      .def("replace_member", replace_member, NoGil())
+      .def("remove_member", guarded(&bb::Array::remove_member), NoGil())
+      .def("set_resync_rate", guarded(&bb::Array::set_resync_rate), NoGil())
       .def("scrub_json", guarded(&bb::Array::scrub_json), NoGil())
       .def("wait_clean", guarded(&bb::Array::wait_clean), NoGil())
       .def("close", &PyArray::close);

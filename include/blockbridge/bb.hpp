@@ -177,6 +177,7 @@ struct ArrayOptions {
   uint64_t chunk_bytes = 0;
   uint64_t region_bytes = 0;
   std::string integrity;  // "crc32c", "none"; empty: what the level has by itself
+  uint64_t slow_fail_ms = 0;
 };
 
 class Array : public Owner<bb_array> {
@@ -187,8 +188,9 @@ class Array : public Owner<bb_array> {
     return Array(runtime, members, name, store, given, bb_array_create);
   }
   static Array assemble(const Runtime& runtime, const std::vector<const Device*>& members,
-                        const std::string& name, const std::string& store) {
-    return Array(runtime, members, name, store, {}, bb_array_assemble);
+                        const std::string& name, const std::string& store,
+                        const ArrayOptions& given = {}) {
+    return Array(runtime, members, name, store, given, bb_array_assemble);
   }
   Array(Array&&) noexcept = default;
   ~Array() { bb_array_close(&handle_); }
@@ -203,6 +205,15 @@ class Array : public Owner<bb_array> {
   void fail_member(const std::string& uuid) { check(bb_array_fail_member(handle_, uuid.c_str())); }
   void readmit_member(const std::string& uuid) {
     check(bb_array_readmit_member(handle_, uuid.c_str()));
+  }
+  void replace_member(const std::string& uuid, const Device& fresh, bool force = false) {
+    check(bb_array_replace_member(handle_, uuid.c_str(), fresh.get(), force ? 1 : 0));
+  }
+  void remove_member(const std::string& uuid) {
+    check(bb_array_remove_member(handle_, uuid.c_str()));
+  }
+  void set_resync_rate(uint64_t limit_bytes_per_second, uint64_t least_beside_host) {
+    check(bb_array_set_resync_rate(handle_, limit_bytes_per_second, least_beside_host));
   }
   std::string scrub_json() {
     char* json = nullptr;
@@ -226,6 +237,7 @@ class Array : public Owner<bb_array> {
     options.chunk_bytes = given.chunk_bytes;
     options.region_bytes = given.region_bytes;
     options.integrity = given.integrity.empty() ? nullptr : given.integrity.c_str();
+    options.slow_fail_ms = given.slow_fail_ms;
     check(open(runtime.get(), handles.data(), handles.size(), &options, &handle_));
   }
 };

@@ -324,8 +324,10 @@ typedef struct bb_array_options {
                           * from 4096 to 16777216; 0 = 65536 */
   const char* integrity; /* create: "crc32c" keeps a checksum of each 4 KiB of each member, compared
                           * on every read; "none"; NULL = crc32c, but none for level 0 */
+  uint64_t slow_fail_ms; /* a member that is much slower than its peers for so long is failed, if
+                          * the array holds everything without it; 0 = never, it is only avoided */
 } bb_array_options;
-#define BB_ARRAY_OPTIONS_INIT {sizeof(bb_array_options), 0, NULL, NULL, 0, NULL, 0, 0, 0, NULL}
+#define BB_ARRAY_OPTIONS_INIT {sizeof(bb_array_options), 0, NULL, NULL, 0, NULL, 0, 0, 0, NULL, 0}
 
 /* Makes a new array over devices: RAID 1 (2 to 8 of them), 10 (3 to 64), 1E (3 to 63, odd), 5 (3 to
  * 64), 6 (4 to 64) or, without redundancy, 0 (1 to 64); what they held is lost. With parity (5, 6)
@@ -351,7 +353,9 @@ BB_API bb_device* bb_array_device(bb_array* array);
 /* State as JSON text, stable keys: name, uuid, state, version, size_bytes, region_bytes,
  * dirty_regions, level, slots, copies, chunk_bytes, integrity, explanation (sentences: why it is in
  * its state and what happens next), resync {done_bytes, total_bytes},
- * members [{uuid, state, generation, detail, slow, repaired_ranges, checksum_errors}].
+ * members [{uuid, slot, state, generation, drive, detail, present, slow, behind_bytes, reads,
+ * writes, errors, repaired_ranges, checksum_errors, latency}]. latency: of its reads and its writes
+ * since it was opened, {read, write: {count, sum_ns, max_ns, p50_ns, p90_ns, p99_ns, p999_ns}}.
  * `*json` is freed by bb_string_free. Since 0.1. */
 BB_API int bb_array_get_info(bb_array* array, char** json);
 BB_API void bb_string_free(char* text);
@@ -360,6 +364,26 @@ BB_API void bb_string_free(char* text);
  * only. Errors: BB_NOT_FOUND, BB_BAD_STATE (the last in-sync member stays). Since 0.1. */
 BB_API int bb_array_fail_member(bb_array* array, const char* member_uuid);
 BB_API int bb_array_readmit_member(bb_array* array, const char* member_uuid);
+
+/* `fresh` takes the place of a member, which is removed for good; everything is copied onto it. It
+ * must hold no array unless `force` is 1. In use like the devices given at the start until
+ * bb_array_close(). Returns when it gets all new writes (bb_array_wait_clean() waits for the rest).
+ * Errors: BB_NOT_FOUND, BB_NO_SPACE (smaller than the others, other blocks), BB_ALREADY_EXISTS (it
+ * belongs to an array), BB_BAD_STATE (the member is needed). Since 0.1. */
+BB_API int bb_array_replace_member(bb_array* array, const char* member_uuid, bb_device* fresh,
+                                   int force);
+
+/* Forgets a member for good: its slot stays empty until somebody takes it by
+ * bb_array_replace_member(). Errors: BB_NOT_FOUND, BB_BAD_STATE (the member is needed). Since 0.1.
+ */
+BB_API int bb_array_remove_member(bb_array* array, const char* member_uuid);
+
+/* How fast resync and scrub may go; 0 = no limit. Beside a host's I/O they go as fast as leaves its
+ * latency (p99) below one and a half of what it is without them, but so fast at least. Bytes per
+ * second; to begin with 1 GiB and 16 MiB. BB_INVALID_ARGUMENT: the least is above the limit. Since
+ * 0.1. */
+BB_API int bb_array_set_resync_rate(bb_array* array, uint64_t limit_bytes_per_second,
+                                    uint64_t least_beside_host_bytes_per_second);
 
 /* Waits until no resync runs. Errors: BB_TIMED_OUT after timeout_ms. Since 0.1. */
 BB_API int bb_array_wait_clean(bb_array* array, uint64_t timeout_ms);

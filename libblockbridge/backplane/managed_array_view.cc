@@ -5,6 +5,7 @@
 #include "base/units.h"
 #include "io/stats_collect.h"
 #include "raid/explain.h"
+#include "raid/member_json.h"
 
 namespace bb::backplane {
 namespace {
@@ -21,21 +22,18 @@ Json describe_resync(const raid::ArrayInfo& info) {
 }
 
 Json describe_member(const raid::ArrayMemberInfo& member) {
-  return {{"uuid", member.uuid.to_string()},
-          {"member_slot", member.slot},
-          {"state", raid::member_state_name(member.state)},
-          {"generation", member.generation},
-          {"label", member.label},
-          {"detail", member.detail},
-          {"present", member.present},
-          {"suspect", member.suspect},
-          {"slow", member.slow},
-          {"behind_bytes", member.behind_bytes},
-          {"reads", member.reads},
-          {"writes", member.writes},
-          {"errors", member.errors},
-          {"repaired_ranges", member.repaired_ranges},
-          {"checksum_errors", member.checksum_errors}};
+  Json json = {{"uuid", member.uuid.to_string()},
+               {"member_slot", member.slot},
+               {"state", raid::member_state_name(member.state)},
+               {"generation", member.generation},
+               {"label", member.label},
+               {"detail", member.detail},
+               {"present", member.present},
+               {"suspect", member.suspect},
+               {"slow", member.slow},
+               {"behind_bytes", member.behind_bytes}};
+  json.update(raid::encode_member_counters(member));
+  return json;
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include "capi/handle.h"
 #include "cluster/membership_store.h"
 #include "raid/explain.h"
+#include "raid/member_json.h"
 
 using bb::Code;
 using bb::Result;
@@ -37,7 +38,12 @@ struct Request {
   uint64_t chunk_bytes = 0;
   std::string integrity;
   bool assume_clean = false;
+  uint64_t slow_fail_ms = 0;
 };
+
+uint64_t slow_fail_ns(const Request& request) {
+  return std::min(request.slow_fail_ms, UINT64_MAX / bb::kNsPerMs) * bb::kNsPerMs;
+}
 
 std::vector<bb::raid::MemberDevice> borrow(const Request& request) {
   std::vector<bb::raid::MemberDevice> members;
@@ -54,6 +60,7 @@ Task<Result<std::unique_ptr<Array>>> create(const Request* request, bb_array* in
   what.members = borrow(*request);
   what.assume_clean = request->assume_clean;
   what.region_size_bytes = request->region_bytes;
+  what.options.slow_fail_ns = slow_fail_ns(*request);
   auto level = bb::raid::level_from_name(request->level);
   if (!level) {
     co_return bb::error(Code::k_invalid_argument,
@@ -73,6 +80,7 @@ Task<Result<std::unique_ptr<Array>>> assemble(const Request* request, bb_array* 
   bb::raid::ArrayAssemble what;
   what.devices = borrow(*request);
   what.options.epoch = 1;
+  what.options.slow_fail_ns = slow_fail_ns(*request);
   if (!request->name.empty()) {
     auto record = co_await into->authority->load_by_name(request->name);
     if (!record.ok()) co_return record.status();
@@ -155,7 +163,8 @@ int open_array(const char* call, bb_runtime* runtime, bb_device* const* members,
                   .copies = options.copies,
                   .chunk_bytes = options.chunk_bytes,
                   .integrity = options.integrity == nullptr ? "" : options.integrity,
-                  .assume_clean = options.assume_clean != 0};
+                  .assume_clean = options.assume_clean != 0,
+                  .slow_fail_ms = options.slow_fail_ms};
   auto handle = std::make_unique<bb_array>();
   status = capi::call(runtime, [&] { return open(&request, handle.get(), opener); });
   if (!status.ok()) return capi::code_of(status);
@@ -173,17 +182,17 @@ int open_array(const char* call, bb_runtime* runtime, bb_device* const* members,
 bb::Json describe(const bb::raid::ArrayInfo& info) {
   bb::Json members = bb::Json::array();
   for (const bb::raid::ArrayMemberInfo& member : info.members) {
-    members.push_back({{"uuid", member.uuid.to_string()},
-                       {"slot", member.slot},
-                       {"state", bb::raid::member_state_name(member.state)},
-                       {"generation", member.generation},
-                       {"drive", member.label},
-                       {"present", member.present},
-                       {"slow", member.slow},
-                       {"behind_bytes", member.behind_bytes},
-                       {"repaired_ranges", member.repaired_ranges},
-                       {"checksum_errors", member.checksum_errors},
-                       {"detail", member.detail}});
+    bb::Json one = {{"uuid", member.uuid.to_string()},
+                    {"slot", member.slot},
+                    {"state", bb::raid::member_state_name(member.state)},
+                    {"generation", member.generation},
+                    {"drive", member.label},
+                    {"present", member.present},
+                    {"slow", member.slow},
+                    {"behind_bytes", member.behind_bytes},
+                    {"detail", member.detail}};
+    one.update(bb::raid::encode_member_counters(member));
+    members.push_back(std::move(one));
   }
   return {{"name", info.name},
           {"uuid", info.uuid.to_string()},
@@ -214,6 +223,18 @@ Task<Status> fail_member(Array* array, Uuid member) {
 }
 Task<Status> readmit_member(Array* array, Uuid member) {
   co_return co_await array->readmit_member(member);
+}
+
+Task<Status> remove_member(Array* array, Uuid member) {
+  co_return co_await array->remove_member(member);
+}
+// `taken`: the array uses the device now, also where it says that something failed after that.
+Task<Status> replace_member(bb_array* array, Uuid member, bb_device* fresh, bool force,
+                            bool* taken) {
+  Status status = co_await array->array->replace_member(
+      member, bb::raid::MemberDevice::borrow(*fresh->device), force);
+  *taken = array->array->uses(*fresh->device);
+  co_return status;
 }
 
 int change_member(const char* call, bb_array* array, const char* uuid, MemberChange change) {
@@ -280,6 +301,45 @@ int bb_array_fail_member(bb_array* array, const char* member_uuid) {
 
 int bb_array_readmit_member(bb_array* array, const char* member_uuid) {
   return change_member("bb_array_readmit_member", array, member_uuid, readmit_member);
+}
+
+int bb_array_remove_member(bb_array* array, const char* member_uuid) {
+  return change_member("bb_array_remove_member", array, member_uuid, remove_member);
+}
+
+int bb_array_replace_member(bb_array* array, const char* member_uuid, bb_device* fresh, int force) {
+  constexpr const char* kCall = "bb_array_replace_member";
+  if (array == nullptr || member_uuid == nullptr || fresh == nullptr) {
+    return capi::invalid(fmt::format("{}: an argument is NULL", kCall));
+  }
+  Result<Uuid> member = Uuid::parse(member_uuid);
+  if (!member.ok()) return capi::code_of(member.status().with_context(kCall));
+  Status status = check_members(kCall, array->runtime, &fresh, 1);
+  if (!status.ok()) return capi::code_of(status);
+  bool taken = false;
+  fresh->users.fetch_add(1);
+  status = capi::call(array->runtime,
+                      [&] { return replace_member(array, *member, fresh, force != 0, &taken); });
+  if (taken) {
+    array->members.push_back(fresh);
+  } else {
+    fresh->users.fetch_sub(1);
+  }
+  return capi::code_of(status);
+}
+
+int bb_array_set_resync_rate(bb_array* array, uint64_t limit_bytes_per_second,
+                             uint64_t least_beside_host_bytes_per_second) {
+  if (array == nullptr) return capi::invalid("bb_array_set_resync_rate: array is NULL");
+  if (limit_bytes_per_second != 0 && least_beside_host_bytes_per_second > limit_bytes_per_second) {
+    return capi::invalid(fmt::format(
+        "bb_array_set_resync_rate: at least {} bytes per second is more than the limit of {}",
+        least_beside_host_bytes_per_second, limit_bytes_per_second));
+  }
+  capi::on_loop(array->runtime, [&] {
+    array->array->set_resync_rate(limit_bytes_per_second, least_beside_host_bytes_per_second);
+  });
+  return BB_OK;
 }
 
 int bb_array_scrub(bb_array* array, char** json) {

@@ -175,6 +175,8 @@ ArrayInfo ArrayCore::describe() const {
   info.left_out = left_out_;
   for (const auto& member : members_) {
     if (!member->listed) continue;
+    io::IoStats did;
+    if (member->device != nullptr) did = member->device->meter()->stats();
     info.members.push_back({.uuid = member->uuid,
                             .state = member->state,
                             .generation = member->generation,
@@ -191,7 +193,9 @@ ArrayInfo ArrayCore::describe() const {
                             .writes = member->writes,
                             .errors = member->errors,
                             .repaired_ranges = member->repaired,
-                            .checksum_errors = member->checksum_errors});
+                            .checksum_errors = member->checksum_errors,
+                            .read_ns = did.kind(io::IoKind::kRead).stage(io::IoStage::kTotal),
+                            .write_ns = did.kind(io::IoKind::kWrite).stage(io::IoStage::kTotal)});
   }
   return info;
 }
@@ -273,6 +277,10 @@ io::Task<Status> Array::readmit_member(Uuid member, MemberDevice device) {
 }
 io::Task<Status> Array::replace_member(Uuid old, MemberDevice fresh, bool force) {
   return core_->replace_member(old, std::move(fresh), force);
+}
+bool Array::uses(const io::Device& device) const {
+  return std::ranges::any_of(core_->members_,
+                             [&](const auto& member) { return member->device == &device; });
 }
 io::Task<Status> Array::remove_member(Uuid member) { return core_->remove_member(member); }
 

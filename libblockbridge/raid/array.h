@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "base/histogram.h"
 #include "base/units.h"
 #include "io/context.h"
 #include "io/device.h"
@@ -92,6 +93,7 @@ struct ArrayMemberInfo {
   uint64_t behind_bytes = 0;  // still to be copied onto it
   uint64_t reads = 0, writes = 0, errors = 0, repaired_ranges = 0;
   uint64_t checksum_errors = 0;  // blocks read that were not what was written
+  Histogram read_ns, write_ns;   // how long its device took, since it was opened
 };
 
 struct ArrayInfo {
@@ -178,8 +180,10 @@ class Array final : public io::Device {
   // A failed member comes back; only what it missed is copied. Without a device: the one it had.
   // Returns when it is recovering (wait_in_sync waits for the rest).
   io::Task<Status> readmit_member(Uuid member, MemberDevice device = {});
-  // `fresh` takes the place of `old`, which is removed for good; everything is copied onto it.
+  // `fresh` takes the place of `old`, which is removed for good, or was and nobody has its place;
+  // everything is copied onto it.
   io::Task<Status> replace_member(Uuid old, MemberDevice fresh, bool force = false);
+  bool uses(const io::Device& device) const;  // as a member's
   // Forgets a failed or surplus member for good.
   io::Task<Status> remove_member(Uuid member);
 

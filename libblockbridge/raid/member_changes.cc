@@ -15,6 +15,19 @@ struct Hold {
   ~Hold() { --count; }
 };
 
+// Who is removed may be replaced as long as nobody else has its place.
+Status check_replaceable(const MembershipRecord& record, Uuid old) {
+  const MemberRecord* gone = record.find(old);
+  if (gone == nullptr) return error(Code::k_not_found, "no member {}", old.to_string());
+  if (gone->state != MemberState::kRemoved) return {};
+  for (const MemberRecord& other : record.members) {
+    if (other.slot != gone->slot || other.state == MemberState::kRemoved) continue;
+    return error(Code::k_not_found, "member {} was removed, and {} has its place", old.to_string(),
+                 other.label);
+  }
+  return {};
+}
+
 io::Task<void> close_member(MemberDevice device) {
   std::vector<MemberDevice> devices;
   devices.push_back(std::move(device));
@@ -230,10 +243,7 @@ io::Task<Status> ArrayCore::readmit_member(Uuid uuid, MemberDevice device) {
 // May `device` take the place of `old`?
 io::Task<Status> ArrayCore::check_fresh(Uuid old, io::Device* device, std::string label,
                                         bool force) {
-  const Member* gone = find_member(old);
-  if (gone == nullptr || !gone->listed || gone->state == MemberState::kRemoved) {
-    co_return fail(Code::k_not_found, "no member {}", old.to_string());
-  }
+  BB_CO_TRY(check_replaceable(record_, old));
   if (members_.size() >= kMembersEver) {
     co_return fail(Code::k_bad_state, "{} replacements: close and assemble the array first",
                    kMembersEver);
@@ -258,17 +268,15 @@ io::Task<Status> ArrayCore::check_fresh(Uuid old, io::Device* device, std::strin
 io::Task<Status> ArrayCore::commit_replacement(Uuid old, MemberRecord entry) {
   co_return co_await change(
       [this, old, entry](MembershipRecord& next) {
+        BB_TRY(check_replaceable(next, old));
         const MemberRecord* was = next.find(old);
-        if (was == nullptr || was->state == MemberState::kRemoved) {
-          return fail(Code::k_not_found, "no member {}", old.to_string());
-        }
         BB_TRY(needed(next, *was));
         next.reason =
             fmt::format("member {} {} replaced by {}", was->slot, was->label, entry.label);
-        set_member_state(next, old, MemberState::kRemoved);
-        make_room_for_member(next);
         MemberRecord added = entry;
         added.slot = was->slot;
+        set_member_state(next, old, MemberState::kRemoved);
+        make_room_for_member(next);
         added.generation = next.version;
         next.members.push_back(added);
         return Status();

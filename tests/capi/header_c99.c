@@ -8,7 +8,7 @@
 SIZE(bb_runtime_options, 16);
 SIZE(bb_device_info, 32);
 SIZE(bb_io, 568);
-SIZE(bb_array_options, 64);
+SIZE(bb_array_options, 72);
 SIZE(bb_export_options, 104);
 SIZE(bb_host_secret, 24);
 SIZE(bb_discovery_options, 32);

@@ -187,3 +187,49 @@ def test_too_small_drives(runtime, tmp_path):
     with pytest.raises(bb.NoSpaceError):
         bb.Array.create(devices, name="m", store=f"file:{tmp_path}/c.db")
     close_all(devices)
+
+
+@pytest.mark.parametrize(("level", "count"), [("1", 2), ("10", 4), ("5", 3), ("6", 4)])
+def test_a_member_is_replaced(runtime, tmp_path, level, count):
+    *devices, fresh, small = open_files(runtime, tmp_path, count + 2)
+    small.close()
+    small = runtime.open(f"file:{tmp_path}/small.img?create=1&size=8M")
+    store = f"file:{tmp_path}/cluster.db"
+    data = numpy.random.default_rng(5).integers(0, 256, 1 << 20, dtype=numpy.uint8)
+    with bb.Array.create(
+        devices, name="m", store=store, assume_clean=True, level=level, slow_fail=30
+    ) as array:
+        array.set_resync_rate(0)
+        array.write(0, data)
+        old = array.state["members"][0]["uuid"]
+        with pytest.raises(bb.NoSpaceError, match="has room for"):
+            array.replace_member(old, small)
+        small.close()  # it was not taken
+        with pytest.raises(bb.AlreadyExistsError):
+            array.replace_member(old, devices[1])
+        array.replace_member(old, fresh)
+        array.wait_clean()
+        assert array.state["state"] == "online"
+        by_uuid = {member["uuid"]: member for member in array.state["members"]}
+        assert by_uuid[old]["state"] == "removed"
+        with pytest.raises(bb.NotFoundError, match="has its place"):
+            array.replace_member(old, devices[0])
+        with pytest.raises(bb.BadStateError, match="arrays or exports use"):
+            fresh.close()
+        writes = by_uuid[old]["latency"]["write"]
+        assert 0 < writes["count"]
+        assert writes["p50_ns"] <= writes["p99_ns"] <= writes["max_ns"]
+        # Its place may also be empty for a while.
+        second = array.state["members"][1]["uuid"]
+        array.remove_member(second)
+        assert array.read(0, data.size) == bytes(data)
+        array.replace_member(second, devices[0], force=True)
+        array.wait_clean()
+        assert array.state["state"] == "online"
+        with pytest.raises(bb.InvalidArgumentError, match="more than the limit"):
+            array.set_resync_rate(1 << 20, 1 << 21)
+    with bb.Array.assemble([devices[0], *devices[2:], fresh], store=store) as array:
+        assert array.state["state"] == "online"
+        assert array.read(0, data.size) == bytes(data)
+        assert array.scrub()["findings"] == []
+    close_all([*devices, fresh])

@@ -251,7 +251,7 @@ class Array(_DoesIo, _Closes):
 
     @classmethod
     def create(cls, members, name, store, assume_clean=False, level="1", copies=0, chunk_bytes=0,
-               integrity=""):  # fmt: skip
+               integrity="", slow_fail=0.0):  # fmt: skip
         """Makes a new array of devices; what they held is lost.
 
         `level`: "0" (1 to 64 members, no redundancy), "1" (2 to 8), "1E" (odd numbers), "10" (3 to
@@ -259,14 +259,18 @@ class Array(_DoesIo, _Closes):
         5 and 6 the members are zeroed in any case. `copies` of each block, of level 10 (2 to 8,
         default 2); `chunk_bytes`: consecutive bytes on one member, not of level 1, a power of two
         from 4096 to 16777216 (default 65536). `integrity`: "crc32c" keeps a checksum of each 4 KiB
-        of each member, compared on every read; "none"; by default crc32c for 1, 1E and 10.
+        of each member, compared on every read; "none"; by default crc32c, but none for level 0.
+        `slow_fail`: a member that is much slower than its peers for so many seconds is failed, if
+        the array holds everything without it; 0: never, it is only avoided.
         """
-        shape = (level, copies, chunk_bytes, integrity)
+        shape = (level, copies, chunk_bytes, integrity, int(slow_fail * 1000))
         return cls(members, cls._open(members, name, store, assume_clean, True, shape))
 
     @classmethod
-    def assemble(cls, members, store, name=""):
-        return cls(members, cls._open(members, name, store, False, False, ("1", 0, 0, "")))
+    def assemble(cls, members, store, name="", slow_fail=0.0):
+        """Starts an array from whichever of its members are given, in any order."""
+        shape = ("1", 0, 0, "", int(slow_fail * 1000))
+        return cls(members, cls._open(members, name, store, False, False, shape))
 
     @staticmethod
     def _open(members, name, store, assume_clean, fresh, shape):
@@ -287,6 +291,22 @@ class Array(_DoesIo, _Closes):
     def readmit_member(self, uuid):
         """Takes a failed member back; only what it missed is copied."""
         self._handle.readmit_member(uuid)
+
+    def replace_member(self, uuid, fresh, force=False):
+        """The device `fresh` takes the place of a member; everything is copied onto it.
+
+        It must hold no array, unless `force`. The array uses it from then on, until it is closed.
+        """
+        self._handle.replace_member(uuid, fresh._handle, force)
+        self._members.append(fresh)
+
+    def remove_member(self, uuid):
+        """Forgets a member for good; replace_member() gives its place to another device."""
+        self._handle.remove_member(uuid)
+
+    def set_resync_rate(self, limit, least_beside_host=0):
+        """Bytes per second of resync and scrub: at most (0: no limit), and least beside a host."""
+        self._handle.set_resync_rate(limit, least_beside_host)
 
     def scrub(self):
         """Compares every copy of everything, and rewrites what a checksum proves wrong.
