@@ -10,6 +10,7 @@ namespace {
 constexpr uint64_t kExtentMaxBytes = 1 * MiB;
 constexpr uint64_t kUnlimited = 1024 * GiB;  // a second
 constexpr uint64_t kBesideHostBytes = 64 * KiB;
+constexpr uint64_t kSliceBesideHostBytes = 8 * KiB;  // of each member of a stripe
 constexpr uint64_t kWindowBytes = 4 * MiB;  // on their way at once, in at most as many pieces:
 constexpr uint64_t kWorkersMax = 16;
 constexpr size_t kWorkersBesideHost = 4;
@@ -191,7 +192,10 @@ io::Task<Status> ArrayCore::rebuild_extent(RegionRange regions) {
     if (stop_background_) co_return error(Code::k_cancelled, "the array is being closed");
     // One of which nothing decides is no reason to leave the others.
     Status proved = checked() ? co_await stripes_->prove(stripe) : Status();
-    if (proved.ok() && !BB_MUTANT(kRecoverWithoutCopy)) proved = co_await stripes_->rebuild(stripe);
+    if (proved.ok() && !BB_MUTANT(kRecoverWithoutCopy)) {
+      uint64_t slice = host_busy() ? std::min(kSliceBesideHostBytes, chunk) : chunk;
+      proved = co_await stripes_->rebuild(stripe, slice);
+    }
     if (status.ok()) status = std::move(proved);
     resynced_bytes_ += chunk;
     co_await keep_to_rate(chunk);

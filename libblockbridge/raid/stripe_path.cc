@@ -218,11 +218,11 @@ io::Task<Status> StripePath::admit(uint32_t slot, std::function<void()> activate
   co_return co_await serve([](StripeStore* store) { return store->write_map(); });
 }
 
-io::Task<Status> StripePath::rebuild(uint64_t stripe) {
+io::Task<Status> StripePath::rebuild(uint64_t stripe, uint64_t slice_bytes) {
   Gate gate(*this, LockMode::kShared);
   co_await gate;
   if (!serves()) co_return error(Code::k_unavailable, "the stripes are not open");
-  co_return co_await store_->rebuild(stripe);
+  co_return co_await store_->rebuild(stripe, slice_bytes);
 }
 
 io::Task<Status> StripePath::prove(uint64_t stripe) {

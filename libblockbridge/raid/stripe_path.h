@@ -37,7 +37,7 @@ class StripePath final : public StripeMembers, public StripeSums {
 
   // --- members that come in: superblock, then this, then each stripe, then a flush
   io::Task<Status> admit(uint32_t slot, std::function<void()> activate);
-  io::Task<Status> rebuild(uint64_t stripe);
+  io::Task<Status> rebuild(uint64_t stripe, uint64_t slice_bytes);
 
   // --- integrity: stripe_path_sums.cc
   io::Task<Status> prove(uint64_t stripe);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A member that is new, or comes back: its map, its blocks.
+#include <algorithm>
 #include <array>
 #include <bit>
 
@@ -19,24 +20,37 @@ io::Task<Status> StripeStore::write_map() {
   co_return co_await write_pages();
 }
 
-io::Task<Status> StripeStore::rebuild(uint64_t stripe) {
+io::Task<Status> StripeStore::rebuild(uint64_t stripe, uint64_t slice_bytes) {
+  const uint64_t chunk = layout_.shape.chunk_bytes;
+  BB_CHECK(slice_bytes > 0 && slice_bytes % kCheckedBlockBytes == 0, "a slice of {} bytes",
+           slice_bytes);
   Hold hold(*this, stripe, io::LockMode::kShared);  // no write is between our reads and our writes
   if (!BB_MUTANT(kRebuildUnlocked)) co_await hold;
   uint64_t targets = members_.writable_mask() & ~members_.readable_mask();
   if (targets == 0) co_return Status();
   if (in_doubt(stripe)) BB_CO_TRY(co_await prove_held(stripe, nullptr));
-  co_return co_await rebuild_stripe(stripe, targets);
+  PinnedSums pinned;
+  if (sums_ != nullptr) {
+    co_await fetch_all(targets, map_.row_of(stripe) * chunk, chunk, &pinned);
+  }
+  for (uint64_t at = 0; at < chunk; at += slice_bytes) {
+    if (at > 0) co_await loop_.yield();
+    Settle slice{
+        .stripe = stripe, .within_bytes = at, .length_bytes = std::min(slice_bytes, chunk - at)};
+    BB_CO_TRY(co_await rebuild_slice(&slice, targets));
+  }
+  co_return Status();
 }
 
-io::Task<Status> StripeStore::rebuild_stripe(uint64_t stripe, uint64_t targets_mask) {
+io::Task<Status> StripeStore::rebuild_slice(const Settle* slice, uint64_t targets_mask) {
   const Shape& shape = layout_.shape;
+  uint64_t stripe = slice->stripe;
   uint32_t row = map_.row_of(stripe);
+  uint64_t at = place(row, slice->within_bytes);
+  uint64_t length = slice->length_bytes;
   uint64_t all = shape.all_slots();
-  uint64_t chunk = shape.chunk_bytes;
   uint64_t bad_mask = 0;
   bool settled = false;
-  PinnedSums pinned;
-  if (sums_ != nullptr) co_await fetch_all(targets_mask, row * chunk, chunk, &pinned);
   for (;;) {
     uint64_t lost_slots = all & (~members_.readable_mask() | bad_mask);
     if (std::popcount(lost_slots) > static_cast<int>(shape.level->parity)) {
@@ -45,14 +59,14 @@ io::Task<Status> StripeStore::rebuild_stripe(uint64_t stripe, uint64_t targets_m
     BB_CO_ASSIGN(Reconstruction plan,
                  Reconstruction::plan(code_, blocks_of_slots(shape, row, lost_slots)));
     io::AlignedBuffer memory =
-        io::AlignedBuffer::uncleared((plan.sources().size() + plan.lost().size()) * chunk);
+        io::AlignedBuffer::uncleared((plan.sources().size() + plan.lost().size()) * length);
     std::vector<const std::byte*> sources;
     IoBatch reads;
     for (uint32_t source : plan.sources()) {
-      Bytes into = memory.bytes().subspan(sources.size() * chunk, chunk);
+      Bytes into = memory.bytes().subspan(sources.size() * length, length);
       sources.push_back(into.data());
       uint32_t slot = block_slot(shape, row, source);
-      reads.read(slot, members_.device(slot), place(row, 0), into);
+      reads.read(slot, members_.device(slot), at, into);
     }
     co_await reads;
     uint64_t failed = note_failures(reads);
@@ -70,14 +84,16 @@ io::Task<Status> StripeStore::rebuild_stripe(uint64_t stripe, uint64_t targets_m
     std::array<std::byte*, kParityMax> made{};
     IoBatch writes;
     for (size_t i = 0; i < plan.lost().size(); ++i) {
-      made[i] = memory.data() + (sources.size() + i) * chunk;
+      made[i] = memory.data() + (sources.size() + i) * length;
     }
-    plan.run(sources.data(), made.data(), chunk);
+    plan.run(sources.data(), made.data(), length);
     for (size_t i = 0; i < plan.lost().size(); ++i) {
       uint32_t slot = block_slot(shape, row, plan.lost()[i]);
       bool target = ((targets_mask & members_.writable_mask()) >> slot & 1) != 0;
-      if (target && sums_ != nullptr) record(slot, row * chunk, {made[i], chunk});
-      if (target) writes.write(slot, members_.device(slot), place(row, 0), {made[i], chunk}, false);
+      if (!target) continue;
+      ConstBytes bytes{made[i], length};
+      if (sums_ != nullptr) record(slot, at - layout_.data_offset_bytes, bytes);
+      writes.write(slot, members_.device(slot), at, bytes, false);
     }
     co_return co_await all_or_failed(&writes, "rebuilding");
   }

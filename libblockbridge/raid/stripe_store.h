@@ -52,8 +52,9 @@ class StripeStore {
   // it may be readable.
   void admit(uint32_t slot);
   io::Task<Status> write_map();
-  // Makes the blocks of all who are writable and not readable anew, from the others.
-  io::Task<Status> rebuild(uint64_t stripe);
+  // Makes the blocks of all who are writable and not readable anew, from the others; so much of
+  // each chunk at once, in whole checked blocks, and between two of these others have their turn.
+  io::Task<Status> rebuild(uint64_t stripe, uint64_t slice_bytes);
 
   // --- integrity
   // What is recorded of a stripe may be old, so parity proves it before it is used. `damaged`: it
@@ -156,7 +157,7 @@ class StripeStore {
   io::Task<Status> put_in_place(Work* work, uint64_t lacking_mask);
 
   // stripe_rebuild.cc
-  io::Task<Status> rebuild_stripe(uint64_t stripe, uint64_t targets_mask);
+  io::Task<Status> rebuild_slice(const Settle* slice, uint64_t targets_mask);
 
   // stripe_recover.cc
   io::Task<Status> all_or_failed(IoBatch* batch, const char* what);

@@ -272,7 +272,9 @@ io::Task<void> StripeWorld::join(Node* node) {
   node->joining |= bit;
   status = co_await node->store->write_map();
   for (uint64_t stripe = 0; stripe < layout_.stripes && status.ok(); ++stripe) {
-    status = co_await node->store->rebuild(stripe);
+    // A whole chunk at once, or block by block.
+    uint64_t slice = stripe % 2 == 0 ? layout_.shape.chunk_bytes : raid::kCheckedBlockBytes;
+    status = co_await node->store->rebuild(stripe, slice);
   }
   if (status.ok()) status = co_await node->store->flush();
   if (!status.ok() || node->dead || (node->suspects & bit) != 0) {

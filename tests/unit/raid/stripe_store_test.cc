@@ -213,7 +213,7 @@ struct Returning : Members {
     joining = uint64_t{1} << slot;
     Status status = reactor->block_on(store->write_map());
     for (uint64_t i = 0; i < layout.stripes && status.ok(); ++i) {
-      status = reactor->block_on(store->rebuild(i));
+      status = reactor->block_on(store->rebuild(i, 4096));
     }
     if (status.ok()) status = reactor->block_on(store->flush());
     mask |= joining;
