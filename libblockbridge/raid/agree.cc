@@ -72,11 +72,11 @@ io::Task<Status> ArrayCore::agree(io::IoRequest* piece, bool* again) {
     if (!copy.differs) ok_mask.set(copy.member->index);
   }
   MemberMask have = ok_mask;
-  auto lacks = [&have](const Member& member) {
-    return member.writable() && !have.test(member.index);
+  auto wanted = [&have, regions](const Member& member) {
+    return member.writable() && !have.test(member.index) && !member.lacks(regions);
   };
   FanOut fan(*this);
-  uint64_t slots = write_holders(fan, *piece, lacks);
+  uint64_t slots = write_holders(fan, *piece, wanted);
   // Also of those that hold it already: what is recorded of them may be old.
   BlockSums sums;
   sums.compute({piece->iov, piece->iov_count});

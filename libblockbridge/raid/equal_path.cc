@@ -108,8 +108,9 @@ io::Task<Status> ArrayCore::equalise_once(io::IoRequest* piece, bool* again) {
   if (checked()) co_return co_await agree(piece, again);
   Member* source = nullptr;
   MemberMask ok_mask;
-  auto all = [](const Member&) { return true; };
-  Status status = co_await copy_from_one(piece, all, &source, &ok_mask);
+  RegionRange regions = geometry_.range_of(piece->offset_bytes, piece->length_bytes);
+  auto wanted = [regions](const Member& member) { return !member.lacks(regions); };
+  Status status = co_await copy_from_one(piece, wanted, &source, &ok_mask);
   if (source == nullptr) co_return status;
   if (!source->required()) {
     *again = true;

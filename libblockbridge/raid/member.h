@@ -59,6 +59,11 @@ struct Member {
   uint64_t slot_bit() const { return uint64_t{1} << slot; }
   bool writable() const { return active && !suspect; }
   bool readable() const { return writable() && listed && state == MemberState::kInSync; }
+  // All of these regions are still to be copied onto it, so nothing else has to bring them.
+  bool lacks(RegionRange regions) const {
+    return state == MemberState::kRecovering && behind.any_in(regions.first, 1) &&
+           behind.any_in(regions.first + regions.count - 1, 1);
+  }
   // The record calls it in-sync, or may do so: nothing is acknowledged without it.
   bool required() const { return listed && (state == MemberState::kInSync || promoting); }
   bool lost() const { return device != nullptr && device->incarnation() != incarnation; }

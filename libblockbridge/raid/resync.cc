@@ -192,12 +192,16 @@ io::Task<Status> ArrayCore::rebuild_extent(RegionRange regions) {
     if (stop_background_) co_return error(Code::k_cancelled, "the array is being closed");
     // One of which nothing decides is no reason to leave the others.
     Status proved = checked() ? co_await stripes_->prove(stripe) : Status();
-    if (proved.ok() && !BB_MUTANT(kRecoverWithoutCopy)) {
+    RegionRange region{stripe * chunk / geometry_.region_size_bytes, 1};
+    bool wanted = std::ranges::any_of(members_, [region](const auto& member) {
+      return member->writable() && !member->readable() && !member->lacks(region);
+    });
+    if (wanted && proved.ok() && !BB_MUTANT(kRecoverWithoutCopy)) {
       uint64_t slice = host_busy() ? std::min(kSliceBesideHostBytes, chunk) : chunk;
       proved = co_await stripes_->rebuild(stripe, slice);
+      resynced_bytes_ += chunk;
     }
     if (status.ok()) status = std::move(proved);
-    resynced_bytes_ += chunk;
     co_await keep_to_rate(chunk);
   }
   co_return status;
@@ -257,8 +261,9 @@ io::Task<Status> ArrayCore::copy_piece(ResyncExtent extent, uint64_t offset_byte
   if (status.ok()) {
     Member* source = nullptr;
     MemberMask ok_mask;
-    auto lacks = [&extent](const Member& member) {
-      return extent.equalise || extent.behind_mask.test(member.index);
+    auto lacks = [&extent, regions](const Member& member) {
+      bool behind = extent.behind_mask.test(member.index);
+      return behind || (extent.equalise && !member.lacks(regions));
     };
     if (extent.equalise && checked()) {
       bool again = false;

@@ -15,7 +15,9 @@ struct Needs {
 Needs needs_of(uint64_t region, const RegionSet& unequal, const RegionSet& copied,
                std::span<const BehindSet> behind) {
   Needs needs;
-  needs.equalise = unequal.test(region) && !copied.test(region);
+  // While it is being made equal, nobody knows from whom to copy it.
+  if (unequal.test(region) && copied.test(region)) return needs;
+  needs.equalise = unequal.test(region);
   for (const BehindSet& set : behind) {
     if (set.regions->test(region)) needs.behind_mask.set(set.bit);
   }
@@ -35,7 +37,11 @@ ResyncExtent next_resync_extent(const Geometry& geometry, const RegionSet& unequ
       found = r;
       break;
     }
-    for (const BehindSet& set : behind) found = std::min(found, set.regions->next(start));
+    for (const BehindSet& set : behind) {
+      uint64_t r = set.regions->next(start);
+      while (r < found && unequal.test(r) && copied.test(r)) r = set.regions->next(r + 1);
+      found = std::min(found, r);
+    }
     return found;
   };
   uint64_t first = first_from(std::min(cursor, regions));

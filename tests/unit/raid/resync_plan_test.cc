@@ -30,7 +30,14 @@ TEST(ResyncPlan, TakesNeighboursWithTheSameNeeds) {
   EXPECT_EQ(extent.regions.count, 16u);  // at most 1 MiB
   EXPECT_FALSE(extent.equalise);
   EXPECT_EQ(next(90).regions.first, 10u);  // from the start again
+  // What is being made equal is not copied from anybody until it is.
   copied.set_range(10, 3);
+  EXPECT_EQ(next(0).regions.first, 13u);
+  behind.clear_range(13, 29);
+  EXPECT_TRUE(next(0).none());
+  unequal.clear(12);
+  EXPECT_EQ(next(0).regions.first, 12u);
+  EXPECT_FALSE(next(0).equalise);
   behind.clear_all();
   EXPECT_TRUE(next(0).none());
 }
