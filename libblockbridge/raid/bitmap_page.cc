@@ -44,9 +44,9 @@ void encode_bitmap_page(const BitmapPageHead& head, const RegionSet& dirty, Byte
   store_le<uint32_t>(at + kAtPage, head.page);
   store_le<uint64_t>(at + kAtGeneration, head.generation);
   std::memcpy(at + kAtArray, head.array.bytes.data(), 16);
-  for (uint64_t r = dirty.next(regions.first); r < regions.end; r = dirty.next(r + 1)) {
-    uint64_t bit = r - regions.first;
-    at[kAtBits + bit / 8] |= static_cast<std::byte>(1u << (bit % 8));
+  static_assert(kRegionsPerPage % 64 == 0);
+  for (uint64_t r = regions.first; r < regions.end; r += 64) {
+    store_le<uint64_t>(at + kAtBits + (r - regions.first) / 8, dirty.bits_from(r));
   }
   store_le<uint32_t>(at + kAtCrc, crc32c_around(into, kAtCrc));
 }

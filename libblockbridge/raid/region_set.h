@@ -2,6 +2,7 @@
 // pure: values only
 #pragma once
 
+#include <algorithm>
 #include <bit>
 #include <cstdint>
 #include <vector>
@@ -37,11 +38,29 @@ class RegionSet {
     return true;
   }
   void set_range(uint64_t first, uint64_t count) {
-    for (uint64_t region = first; region < first + count; ++region) set(region);
+    change(first, count, [](uint64_t bits, uint64_t mask, size_t) { return bits | mask; });
   }
   void clear_range(uint64_t first, uint64_t count) {
-    for (uint64_t region = first; region < first + count; ++region) clear(region);
+    change(first, count, [](uint64_t bits, uint64_t mask, size_t) { return bits & ~mask; });
   }
+  // Of these regions: exactly those that the other set has; none that it has not; those, too.
+  void copy_range(const RegionSet& other, uint64_t first, uint64_t count) {
+    change(first, count, [&other](uint64_t bits, uint64_t mask, size_t i) {
+      return (bits & ~mask) | (other.words_[i] & mask);
+    });
+  }
+  void keep_range(const RegionSet& other, uint64_t first, uint64_t count) {
+    change(first, count, [&other](uint64_t bits, uint64_t mask, size_t i) {
+      return bits & (~mask | other.words_[i]);
+    });
+  }
+  void add_range(const RegionSet& other, uint64_t first, uint64_t count) {
+    change(first, count, [&other](uint64_t bits, uint64_t mask, size_t i) {
+      return bits | (other.words_[i] & mask);
+    });
+  }
+  // A bit each for this region, a multiple of 64, and those that follow it.
+  uint64_t bits_from(uint64_t region) const { return word(region); }
   bool any_in(uint64_t first, uint64_t count) const {
     if (count_ == 0) return false;
     uint64_t found = next(first);
@@ -81,6 +100,22 @@ class RegionSet {
   uint64_t& word(uint64_t region) {
     BB_CHECK(region < regions_, "region {} of {}", region, regions_);
     return words_[region / 64];
+  }
+  // Word by word: a page of the bitmap has thousands of regions, and is written all the time.
+  template <typename Change>
+  void change(uint64_t first, uint64_t count, Change changed) {
+    uint64_t end = first + count;
+    BB_CHECK(end <= regions_, "regions up to {} of {}", end, regions_);
+    while (first < end) {
+      uint64_t& bits = words_[first / 64];
+      uint64_t here = std::min(end - first, 64 - first % 64);
+      uint64_t mask = (~uint64_t{0} >> (64 - here)) << (first % 64);
+      uint64_t next = changed(bits, mask, first / 64);
+      count_ += static_cast<uint64_t>(std::popcount(next));
+      count_ -= static_cast<uint64_t>(std::popcount(bits));
+      bits = next;
+      first += here;
+    }
   }
 
   uint64_t regions_;

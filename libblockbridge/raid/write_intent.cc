@@ -84,12 +84,9 @@ const std::vector<uint32_t>& WriteIntent::batch_begin() {
     ++generations_[page];
     uint64_t first = page * kRegionsPerPage;
     uint64_t end = std::min(first + kRegionsPerPage, dirty_.regions());
-    image_.clear_range(first, end - first);
-    for (uint64_t r = dirty_.next(first); r < end; r = dirty_.next(r + 1)) image_.set(r);
+    image_.copy_range(dirty_, first, end - first);
     // A member may hold the new image from now on: only bits in both may be relied on.
-    for (uint64_t r = durable_.next(first); r < end; r = durable_.next(r + 1)) {
-      if (!image_.test(r)) durable_.clear(r);
-    }
+    durable_.keep_range(image_, first, end - first);
   }
   wanted_count_ = 0;
   return batch_;
@@ -115,7 +112,7 @@ void WriteIntent::batch_end(bool written) {
     }
     uint64_t first = page * kRegionsPerPage;
     uint64_t end = std::min(first + kRegionsPerPage, dirty_.regions());
-    for (uint64_t r = image_.next(first); r < end; r = image_.next(r + 1)) durable_.set(r);
+    durable_.add_range(image_, first, end - first);
   }
 }
 
