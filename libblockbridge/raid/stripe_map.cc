@@ -104,10 +104,12 @@ void StripeMap::adopt(const StripePageHead& head, std::span<const uint32_t> rows
            head.page, rows.size());
   if (head.generation <= generations_[head.page]) return;
   generations_[head.page] = head.generation;
+  adopted_ = true;
   std::ranges::copy(rows, row_of_.begin() + static_cast<ptrdiff_t>(first_of(head.page)));
 }
 
 Status StripeMap::settle() {
+  if (!adopted_) return {};
   std::ranges::fill(stripe_in_, kNoStripe);
   for (uint32_t stripe = 0; stripe < row_of_.size(); ++stripe) {
     uint32_t row = row_of_[stripe];

@@ -78,6 +78,7 @@ class StripeMap {
   std::vector<uint32_t> batch_;
   std::vector<std::vector<uint32_t>> images_;  // of the batch's pages
   bool in_batch_ = false;
+  bool adopted_ = false;  // any page, since the map was made
 };
 
 }  // namespace bb::raid

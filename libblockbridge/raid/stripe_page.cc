@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "raid/stripe_page.h"
 
+#include <algorithm>
+
 #include "base/crc32c.h"
 
 namespace bb::raid {
@@ -41,6 +43,10 @@ void encode_stripe_page(const StripePageHead& head, std::span<const uint32_t> ro
   store_le<uint32_t>(at + kAtCrc, crc32c_around(into, kAtCrc));
 }
 
+uint64_t claimed_generation(ConstBytes from) {
+  return load_le<uint64_t>(from.data() + kAtGeneration);
+}
+
 Result<StripePageHead> decode_stripe_page(const Uuid& array, uint32_t page, ConstBytes from,
                                           uint64_t row_count, std::span<uint32_t> rows) {
   BB_CHECK(from.size() == kStripePageBytes, "a page of the stripe map has {} bytes", from.size());
@@ -67,10 +73,11 @@ Result<StripePageHead> decode_stripe_page(const Uuid& array, uint32_t page, Cons
   if (head.array != array) {
     return corrupt(fmt::format("it belongs to array {}", head.array.to_string()));
   }
+  uint32_t last = 0;
   for (size_t i = 0; i < rows.size(); ++i) {
-    uint32_t row = load_le<uint32_t>(at + kAtRows + 4 * i);
-    if (row >= row_count) return corrupt(fmt::format("row {} of {}", row, row_count));
+    last = std::max(last, load_le<uint32_t>(at + kAtRows + 4 * i));
   }
+  if (last >= row_count) return corrupt(fmt::format("row {} of {}", last, row_count));
   for (size_t i = 0; i < rows.size(); ++i) rows[i] = load_le<uint32_t>(at + kAtRows + 4 * i);
   return head;
 }

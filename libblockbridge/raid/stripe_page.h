@@ -31,6 +31,9 @@ void encode_stripe_page(const StripePageHead& head, std::span<const uint32_t> ro
 Result<StripePageHead> decode_stripe_page(const Uuid& array, uint32_t page, ConstBytes from,
                                           uint64_t row_count, std::span<uint32_t> rows);
 
+// What the page says, which may be damaged; 0: it was never written.
+uint64_t claimed_generation(ConstBytes from);
+
 // From the start of the map; generations take the copies in turn.
 constexpr uint64_t stripe_page_offset_bytes(uint32_t page, uint64_t generation) {
   return (page * kStripePageCopies + generation % kStripePageCopies) * kStripePageBytes;

@@ -1,11 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 // After a stop: the newest map, and what the journal has to be done again.
 #include <algorithm>
+#include <array>
+#include <functional>
 
 #include "base/mutant.h"
+#include "base/units.h"
 #include "raid/stripe_store.h"
 
 namespace bb::raid {
+namespace {
+
+constexpr uint64_t kMapBytesAtOnce = 8 * MiB;  // of all members: what is read stays in the cache
+
+}  // namespace
 
 io::Task<Status> StripeStore::recover(Uuid life) {
   // Again without a member that fails meanwhile: until something is served, doing it again, also
@@ -39,39 +47,66 @@ io::Task<Status> StripeStore::all_or_failed(IoBatch* batch, const char* what) {
   co_return status;
 }
 
-// Both copies of every page of every readable member. `heads`: by slot, the newest of each page.
+// Both copies of every page of every readable member, some pages of all members at a time: the map
+// of a large array has hundreds of MiB on each. `heads`: by slot, the newest of each page.
 io::Task<Status> StripeStore::load_map(std::vector<std::vector<StripePageHead>>* heads) {
-  uint64_t length = map_.pages() * kStripePageCopies * kStripePageBytes;
-  for (uint32_t slot = 0; slot < layout_.shape.members; ++slot) {
-    (*heads)[slot].resize(map_.pages());
-    if ((members_.readable_mask() >> slot & 1) == 0) continue;
-    io::AlignedBuffer bytes(length);
+  constexpr uint64_t kBothBytes = kStripePageCopies * kStripePageBytes;
+  uint32_t members = layout_.shape.members;
+  auto at_once = static_cast<uint32_t>(
+      std::min<uint64_t>(map_.pages(), kMapBytesAtOnce / kBothBytes / members));
+  io::AlignedBuffer bytes = io::AlignedBuffer::uncleared(members * at_once * kBothBytes);
+  for (auto& of_slot : *heads) of_slot.resize(map_.pages());
+  for (uint32_t first = 0; first < map_.pages(); first += at_once) {
+    uint64_t length = std::min(at_once, map_.pages() - first) * kBothBytes;
+    auto part = [&](uint32_t slot) {
+      return bytes.bytes().subspan(slot * at_once * kBothBytes, length);
+    };
+    uint64_t asked = members_.readable_mask();
     IoBatch batch;
-    batch.read(slot, members_.device(slot), layout_.map_offset_bytes, bytes.bytes());
+    for (uint32_t slot = 0; slot < members; ++slot) {
+      if ((asked >> slot & 1) == 0) continue;
+      uint64_t at = layout_.map_offset_bytes + first * kBothBytes;
+      batch.read(slot, members_.device(slot), at, part(slot));
+    }
     BB_CO_TRY(co_await all_or_failed(&batch, "map"));
-    for (uint32_t page = 0; page < map_.pages(); ++page) {
-      uint64_t first = page * kStripesPerPage;
-      std::vector<uint32_t> rows(std::min(kStripesPerPage, layout_.stripes - first));
-      for (uint64_t copy = 0; copy < kStripePageCopies; ++copy) {
-        ConstBytes at =
-            bytes.bytes().subspan(stripe_page_offset_bytes(page, copy), kStripePageBytes);
-        Result<StripePageHead> head =
-            decode_stripe_page(layout_.array, page, at, layout_.rows, rows);
-        if (!head.ok() || head->generation < (*heads)[slot][page].generation) continue;
-        (*heads)[slot][page] = *head;
-        map_.adopt(*head, rows);
-      }
+    for (uint32_t slot = 0; slot < members; ++slot) {
+      if ((asked >> slot & 1) != 0) adopt_pages(first, part(slot), (*heads)[slot]);
     }
   }
   BB_CO_TRY(map_.settle());
-  for (uint32_t slot = 0; slot < layout_.shape.members; ++slot) {
+  for (uint32_t slot = 0; slot < members; ++slot) {
     if ((members_.writable_mask() >> slot & 1) == 0) continue;
     for (uint32_t page = 0; page < map_.pages(); ++page) {
-      bool same = (*heads)[slot][page].generation == map_.generation(page);
-      if (!same && !BB_MUTANT(kPageUnsettled)) map_.request_all();
+      if ((*heads)[slot][page].generation == map_.generation(page)) continue;
+      if (!BB_MUTANT(kPageUnsettled)) map_.request_all();
+      break;
     }
   }
   co_return Status();
+}
+
+// Of each page the copy that is valid and the newer one of these.
+void StripeStore::adopt_pages(uint32_t first, ConstBytes bytes, std::span<StripePageHead> heads) {
+  std::array<uint32_t, kStripesPerPage> room;
+  for (uint32_t page = first; !bytes.empty(); ++page) {
+    std::array<ConstBytes, kStripePageCopies> copies;
+    for (ConstBytes& copy : copies) {
+      copy = bytes.first(kStripePageBytes);
+      bytes = bytes.subspan(kStripePageBytes);
+    }
+    std::ranges::sort(copies, std::greater(), claimed_generation);
+    uint64_t stripes = std::min(kStripesPerPage, layout_.stripes - page * kStripesPerPage);
+    std::span<uint32_t> rows = std::span(room).first(stripes);
+    for (ConstBytes copy : copies) {
+      if (claimed_generation(copy) == 0) break;  // never written
+      Result<StripePageHead> head =
+          decode_stripe_page(layout_.array, page, copy, layout_.rows, rows);
+      if (!head.ok()) continue;
+      heads[page] = *head;
+      map_.adopt(*head, rows);
+      break;
+    }
+  }
 }
 
 io::Task<Status> StripeStore::replay(Uuid life,

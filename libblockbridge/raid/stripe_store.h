@@ -162,6 +162,7 @@ class StripeStore {
   // stripe_recover.cc
   io::Task<Status> all_or_failed(IoBatch* batch, const char* what);
   io::Task<Status> load_map(std::vector<std::vector<StripePageHead>>* heads);
+  void adopt_pages(uint32_t first, ConstBytes bytes, std::span<StripePageHead> heads);
   io::Task<Status> replay(Uuid life, const std::vector<std::vector<StripePageHead>>* heads);
   io::Task<Status> replay_steps(const std::vector<ReplayStep>* steps,
                                 const std::vector<io::AlignedBuffer>* rings);
