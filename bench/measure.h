@@ -23,15 +23,19 @@ inline double median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
-// Keeps the record of one array, and agrees with everything.
+// Keeps the record of one array, and agrees with everything while it can be reached.
 class Authority final : public raid::MembershipAuthority {
  public:
+  bool reachable = true;
+  const raid::MembershipRecord& record() const { return record_; }
+
   io::Task<Result<raid::MembershipRecord>> load(Uuid) override { co_return record_; }
   io::Task<Status> create(raid::MembershipRecord record) override {
     record_ = std::move(record);
     co_return Status();
   }
   io::Task<Status> commit(raid::MembershipRecord record, uint64_t) override {
+    if (!reachable) co_return error(Code::k_unavailable, "the authority is away");
     record_ = std::move(record);
     co_return Status();
   }
