@@ -41,7 +41,8 @@ ArrayCore::ArrayCore(io::Context context, ArrayOptions options, MembershipAuthor
       host_io_(loop_),
       background_(loop_),
       direct_(loop_),
-      commands_(loop_) {
+      commands_(loop_),
+      scrub_mutex_(loop_) {
   if (geometry_.shape.level->parity > 0) stripes_ = std::make_unique<StripePath>(*this);
 }
 
@@ -285,6 +286,15 @@ bool Array::uses(const io::Device& device) const {
 io::Task<Status> Array::remove_member(Uuid member) { return core_->remove_member(member); }
 
 io::Task<Result<ScrubReport>> Array::scrub(ScrubRange range) { return core_->scrub(range); }
+io::Task<Result<ScrubRun>> Array::scrub_all(ScrubOptions options) {
+  return core_->scrub_all(options);
+}
+io::Task<Status> Array::stop_scrub(ScrubStop how) { return core_->stop_scrub(how); }
+io::Task<void> Array::load_scrub_log() { return core_->load_scrub_log(); }
+ScrubInfo Array::scrub_info() const { return core_->scrub_info(); }
+void Array::set_scrub_rate(uint64_t bytes_per_second) {
+  core_->options_.scrub_bytes_per_second = bytes_per_second;
+}
 
 void Array::set_resync_rate(uint64_t bytes_per_second, uint64_t busy_bytes_per_second) {
   core_->options_.resync_bytes_per_second = bytes_per_second;

@@ -11,6 +11,7 @@
 #include "io/context.h"
 #include "io/device.h"
 #include "raid/membership_authority.h"
+#include "raid/scrub_view.h"
 
 namespace bb::raid {
 
@@ -42,6 +43,7 @@ struct ArrayOptions {
   // (p99) below one and a half of what it is without them, but so fast at least (ResyncPace).
   uint64_t resync_bytes_per_second = 1 * GiB;
   uint64_t resync_busy_bytes_per_second = 16 * MiB;
+  uint64_t scrub_bytes_per_second = 0;  // a limit for scrub alone, below the others; 0: none
   uint64_t commit_wait_ns = 30 * kNsPerSecond;  // how long a write waits for a commit, then fails
   uint64_t commit_retry_ns = 200 * kNsPerMs;    // pause between attempts to commit
   uint64_t clean_delay_ns = 2 * kNsPerSecond;  // how long a region stays dirty after its last write
@@ -133,25 +135,14 @@ struct ScrubRange {
   const bool* cancelled = nullptr;     // true: it ends soon, with CANCELLED; may be null
 };
 
-// A block of 4 KiB that some member did not hold as it should.
-struct ScrubFinding {
-  uint64_t offset_bytes = 0;  // of the array
-  bool repaired = false;      // else no checksum decides between copies, or none is right
+// A scrub of the whole array (docs/decisions/015-scrub.md).
+struct ScrubOptions {
+  bool resume = false;  // goes on where an interrupted or paused one is, if there is one
+  bool scheduled = false;
 };
-
-struct ScrubReport {
-  static constexpr size_t kFindingsMax = 1000;
-
-  uint64_t checked_bytes = 0;
-  uint64_t skipped_bytes = 0;  // resync is still to compare them
-  uint64_t repaired_blocks = 0, unrepaired_blocks = 0;
-  std::vector<ScrubFinding> findings;  // the first kFindingsMax
-
-  void add(uint64_t offset_bytes, bool repaired) {
-    ++(repaired ? repaired_blocks : unrepaired_blocks);
-    if (findings.size() < kFindingsMax) findings.push_back({offset_bytes, repaired});
-  }
-};
+// What becomes of a scrub that is stopped: it waits for its operator; it goes on by itself some
+// day; it has ended.
+enum class ScrubStop : uint8_t { kPause, kSuspend, kCancel };
 
 // RAID over devices that never lies (docs/decisions/003-raid1.md, 014-levels.md). A device itself:
 // read, write, flush, write zeroes; discard becomes write zeroes, so that members stay equal. The
@@ -192,6 +183,20 @@ class Array final : public io::Device {
   // parity whole stripes, and what is wrong in parity is told at the stripe's first byte. At the
   // rates of resync. INVALID_ARGUMENT, what members say.
   io::Task<Result<ScrubReport>> scrub(ScrubRange range);
+
+  // The same for the whole array, kept on the members: where it is and what it found outlive crash,
+  // restart and the move to another machine. Without `resume` one that was interrupted or paused is
+  // cancelled. Returns when it ended or was stopped (CANCELLED). BAD_STATE: one runs. Where the
+  // array does not serve (UNAVAILABLE, TIMED_OUT, FENCED, closed) it counts as interrupted; after
+  // any other error it has failed.
+  io::Task<Result<ScrubRun>> scrub_all(ScrubOptions options);
+  // Of scrub_all: a running one ends soon. BAD_STATE: there is none, running or to be resumed.
+  io::Task<Status> stop_scrub(ScrubStop how);
+  // Looks for the log on the members, once; what cannot be read is no history.
+  io::Task<void> load_scrub_log();
+  ScrubInfo scrub_info() const;  // as far as loaded
+
+  void set_scrub_rate(uint64_t bytes_per_second);  // ArrayOptions::scrub_bytes_per_second
 
   void set_resync_rate(uint64_t bytes_per_second, uint64_t busy_bytes_per_second);
   // Ok once nothing is left to copy; TIMED_OUT at the deadline, saying what is.

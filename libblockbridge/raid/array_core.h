@@ -142,9 +142,19 @@ class ArrayCore {
 
   // scrub.cc
   io::Task<Result<ScrubReport>> scrub(ScrubRange range);
+  io::Task<void> keep_to_scrub_rate(uint64_t bytes);
   io::Task<Status> scrub_stripe(uint64_t stripe, ScrubReport* report);
   io::Task<Status> scrub_piece(uint64_t offset_bytes, uint64_t length_bytes, ScrubReport* report);
   io::Task<Result<bool>> settle_scrubbed(uint64_t offset_bytes, ConstBytes block, MemberMask wrong);
+
+  // scrub_life.cc
+  io::Task<void> load_scrub_log();
+  io::Task<void> read_scrub_logs();
+  io::Task<void> write_scrub_log();
+  ScrubInfo scrub_info() const;
+  io::Task<Result<ScrubRun>> scrub_all(ScrubOptions options);
+  io::Task<Status> scrub_slices();
+  io::Task<Status> stop_scrub(ScrubStop how);
 
   // agree.cc; of arrays with integrity
   io::Task<Status> agree(io::IoRequest* piece, bool* again);
@@ -361,6 +371,12 @@ class ArrayCore {
   io::Gate direct_;  // those that are not idle
   io::Gate commands_;
 
+  ScrubInfo scrub_;
+  uint64_t scrub_slice_bytes_ = 0;  // done of what is not yet in scrub_
+  bool scrub_stopping_ = false;
+  ScrubStop scrub_stop_ = ScrubStop::kSuspend;
+  io::Mutex scrub_mutex_;  // reads and writes of the log
+  Throttle scrub_throttle_;
   Throttle throttle_;
   ResyncPace pace_;
   uint64_t resync_cursor_ = 0;

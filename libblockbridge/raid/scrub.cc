@@ -71,6 +71,7 @@ io::Task<Result<ScrubReport>> ArrayCore::scrub(ScrubRange range) {
     report.checked_bytes += here;
     if (range.progress_bytes != nullptr) *range.progress_bytes = report.checked_bytes;
     co_await keep_to_rate(here);
+    co_await keep_to_scrub_rate(here);
     at += here;
   }
   co_return report;
