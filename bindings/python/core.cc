@@ -446,6 +446,10 @@ void bind_array(py::module_& m) {
       .def("remove_member", guarded(&bb::Array::remove_member), NoGil())
       .def("set_resync_rate", guarded(&bb::Array::set_resync_rate), NoGil())
       .def("scrub_json", guarded(&bb::Array::scrub_json), NoGil())
+      .def("scrub_resume_json", guarded(&bb::Array::scrub_resume_json), NoGil())
+      .def("scrub_pause", guarded(&bb::Array::scrub_pause), NoGil())
+      .def("scrub_cancel", guarded(&bb::Array::scrub_cancel), NoGil())
+      .def("scrub_info_json", guarded(&bb::Array::scrub_info_json), NoGil())
       .def("wait_clean", guarded(&bb::Array::wait_clean), NoGil())
       .def("close", &PyArray::close);
 }

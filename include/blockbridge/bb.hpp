@@ -220,6 +220,18 @@ class Array : public Owner<bb_array> {
     check(bb_array_scrub(handle_, &json));
     return take_text(json);
   }
+  std::string scrub_resume_json() {
+    char* json = nullptr;
+    check(bb_array_scrub_resume(handle_, &json));
+    return take_text(json);
+  }
+  void scrub_pause() { check(bb_array_scrub_pause(handle_)); }
+  void scrub_cancel() { check(bb_array_scrub_cancel(handle_)); }
+  std::string scrub_info_json() {
+    char* json = nullptr;
+    check(bb_array_scrub_info(handle_, &json));
+    return take_text(json);
+  }
   void wait_clean(uint64_t timeout_ms) { check(bb_array_wait_clean(handle_, timeout_ms)); }
 
  private:

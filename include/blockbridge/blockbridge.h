@@ -392,9 +392,27 @@ BB_API int bb_array_wait_clean(bb_array* array, uint64_t timeout_ms);
  * copies, or with parity; rewrites what one of them proves wrong, and nothing else. What is wrong
  * in parity is told at the first byte of its stripe. Blocks until it is through. `*json`, freed by
  * bb_string_free: checked_bytes, skipped_bytes, repaired_blocks, unrepaired_blocks, findings
- * [{offset_bytes, repaired}] (the first 1000 blocks of 4 KiB). Errors: BB_UNAVAILABLE,
- * BB_CANCELLED (closed meanwhile). Since 0.1. */
+ * [{offset_bytes, repaired}] (the first 1000 blocks of 4 KiB). From the beginning: one that was
+ * interrupted or paused ends as cancelled. Errors: BB_UNAVAILABLE, BB_BAD_STATE (one runs),
+ * BB_CANCELLED (closed or stopped meanwhile). Since 0.1. */
 BB_API int bb_array_scrub(bb_array* array, char** json);
+
+/* The same, from where an interrupted or paused scrub is; from the beginning if there is none. The
+ * report is of the whole scrub. BB_BAD_STATE: one runs; BB_CANCELLED: paused or cancelled
+ * meanwhile. Since 0.1. */
+BB_API int bb_array_scrub_resume(bb_array* array, char** json);
+
+/* From another thread: the scrub that runs returns soon, to be resumed or not. One that was
+ * interrupted is paused or cancelled too. BB_BAD_STATE: there is none. Since 0.1. */
+BB_API int bb_array_scrub_pause(bb_array* array);
+BB_API int bb_array_scrub_cancel(bb_array* array);
+
+/* The present or latest scrub and those before, as the members keep them, as JSON to be freed with
+ * bb_string_free: state ("never", "running", "interrupted", "paused", "done", "cancelled",
+ * "failed"), text, detail, percent, done_bytes, total_bytes, begun_wall_ns, ended_wall_ns,
+ * scheduled, the fields of bb_array_scrub, and history, a list of the same, newest first (8 at
+ * most, with 48 findings each once the array was assembled again). Since 0.1. */
+BB_API int bb_array_scrub_info(bb_array* array, char** json);
 
 /* Stops the array cleanly. Gives back BB_BAD_STATE while an export uses it. Since 0.1. */
 BB_API int bb_array_close(bb_array** array);

@@ -247,22 +247,33 @@ int change_member(const char* call, bb_array* array, const char* uuid, MemberCha
       capi::call(array->runtime, [&] { return change(array->array.get(), *member); }));
 }
 
-bb::Json describe(const bb::raid::ScrubReport& report) {
-  bb::Json findings = bb::Json::array();
-  for (const bb::raid::ScrubFinding& finding : report.findings) {
-    findings.push_back({{"offset_bytes", finding.offset_bytes}, {"repaired", finding.repaired}});
-  }
-  return {{"checked_bytes", report.checked_bytes},
-          {"skipped_bytes", report.skipped_bytes},
-          {"repaired_blocks", report.repaired_blocks},
-          {"unrepaired_blocks", report.unrepaired_blocks},
-          {"findings", std::move(findings)}};
+Task<Status> scrub(Array* array, bool resume, std::string* json) {
+  Result<bb::raid::ScrubRun> ended = co_await array->scrub_all({.resume = resume});
+  if (ended.ok()) *json = bb::dump_json(bb::raid::describe_scrub_report(ended->report));
+  co_return ended.status();
 }
 
-Task<Status> scrub(Array* array, std::string* json) {
-  Result<bb::raid::ScrubReport> report = co_await array->scrub({});
-  if (report.ok()) *json = bb::dump_json(describe(*report));
-  co_return report.status();
+Task<Status> scrub_info(Array* array, std::string* json) {
+  co_await array->load_scrub_log();
+  *json = bb::dump_json(bb::raid::describe_scrub(array->scrub_info()));
+  co_return Status();
+}
+
+int run_scrub(const char* name, bb_array* array, bool resume, char** json) {
+  if (array == nullptr || json == nullptr) {
+    return capi::invalid(std::string(name) + ": an argument is NULL");
+  }
+  *json = nullptr;
+  std::string text;
+  Status status =
+      capi::call(array->runtime, [&] { return scrub(array->array.get(), resume, &text); });
+  if (status.ok()) *json = capi::copy_text(text);
+  return capi::code_of(status);
+}
+
+int stop_scrub(const char* name, bb_array* array, bb::raid::ScrubStop how) {
+  if (array == nullptr) return capi::invalid(std::string(name) + ": array is NULL");
+  return capi::code_of(capi::call(array->runtime, [&] { return array->array->stop_scrub(how); }));
 }
 
 Task<Status> wait_clean(bb_array* array, uint64_t timeout_ms) {
@@ -343,12 +354,28 @@ int bb_array_set_resync_rate(bb_array* array, uint64_t limit_bytes_per_second,
 }
 
 int bb_array_scrub(bb_array* array, char** json) {
+  return run_scrub("bb_array_scrub", array, false, json);
+}
+
+int bb_array_scrub_resume(bb_array* array, char** json) {
+  return run_scrub("bb_array_scrub_resume", array, true, json);
+}
+
+int bb_array_scrub_pause(bb_array* array) {
+  return stop_scrub("bb_array_scrub_pause", array, bb::raid::ScrubStop::kPause);
+}
+
+int bb_array_scrub_cancel(bb_array* array) {
+  return stop_scrub("bb_array_scrub_cancel", array, bb::raid::ScrubStop::kCancel);
+}
+
+int bb_array_scrub_info(bb_array* array, char** json) {
   if (array == nullptr || json == nullptr) {
-    return capi::invalid("bb_array_scrub: an argument is NULL");
+    return capi::invalid("bb_array_scrub_info: an argument is NULL");
   }
   *json = nullptr;
   std::string text;
-  Status status = capi::call(array->runtime, [&] { return scrub(array->array.get(), &text); });
+  Status status = capi::call(array->runtime, [&] { return scrub_info(array->array.get(), &text); });
   if (status.ok()) *json = capi::copy_text(text);
   return capi::code_of(status);
 }

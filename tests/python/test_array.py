@@ -76,6 +76,14 @@ def test_checksums_find_what_a_drive_made_of_the_data(runtime, tmp_path, level, 
             array.read(8192, 4096)
         (finding,) = array.scrub()["findings"]
         assert finding == {"offset_bytes": 8192, "repaired": False}
+        assert array.scrub(resume=True)["unrepaired_blocks"] == 1  # none to resume: from the start
+        for stop in (array.scrub_pause, array.scrub_cancel):
+            with pytest.raises(bb.BadStateError, match="is not being scrubbed"):
+                stop()
+    with bb.Array.assemble(devices, store=store) as array:
+        info = array.scrub_info
+        assert (info["state"], info["percent"], len(info["history"])) == ("done", 100, 4)
+        assert info["findings"] == info["history"][1]["findings"] == [finding]
     with pytest.raises(bb.InvalidArgumentError, match="there are crc32c and none"):
         bb.Array.create(devices, name="n", store=store, integrity="md5")
     close_all(devices)

@@ -308,13 +308,28 @@ class Array(_DoesIo, _Closes):
         """Bytes per second of resync and scrub: at most (0: no limit), and least beside a host."""
         self._handle.set_resync_rate(limit, least_beside_host)
 
-    def scrub(self):
+    def scrub(self, resume=False):
         """Compares every copy of everything, and rewrites what a checksum proves wrong.
 
+        From the beginning or, with resume, from where an interrupted or paused scrub is.
         Returns a dict: checked_bytes, skipped_bytes, repaired_blocks, unrepaired_blocks, findings
         (the first 1000: offset_bytes of a block of 4 KiB, repaired).
         """
-        return json.loads(self._handle.scrub_json())
+        run = self._handle.scrub_resume_json if resume else self._handle.scrub_json
+        return json.loads(run())
+
+    def scrub_pause(self):
+        """From another thread: scrub() raises CancelledError soon, and can be resumed."""
+        self._handle.scrub_pause()
+
+    def scrub_cancel(self):
+        """From another thread: scrub() raises CancelledError soon. It has ended."""
+        self._handle.scrub_cancel()
+
+    @property
+    def scrub_info(self):
+        """The present or latest scrub (state, percent, ...), and those before it (history)."""
+        return json.loads(self._handle.scrub_info_json())
 
     def wait_clean(self, timeout=60.0):
         """Waits until nothing is left to copy; TimedOutError after `timeout` seconds."""
