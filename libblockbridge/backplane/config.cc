@@ -69,6 +69,33 @@ Status parse_drives(YamlMap& map, std::vector<DriveConfig>* drives) {
   return ok_status();
 }
 
+// "30d" too, which a time of waiting hardly is.
+Result<uint64_t> parse_every_ns(std::string_view text) {
+  constexpr uint64_t kDaysMax = 3650;
+  if (!text.ends_with('d')) return parse_duration_ns(text);
+  BB_ASSIGN(uint64_t days, parse_u64(text.substr(0, text.size() - 1), kDaysMax));
+  return days * 24 * 60 * 60 * kNsPerSecond;
+}
+
+Status parse_scrub(YamlMap& map, DataplaneConfig* config) {
+  std::optional<YamlMap> scrub = map.map("scrub");
+  if (!scrub) return ok_status();
+  std::string every = scrub->text("every");
+  std::string window = scrub->text("window");
+  config->scrub_bytes_per_second = scrub->size_bytes("rate");
+  BB_TRY(scrub->finish());
+  if (!every.empty()) {
+    Result<uint64_t> after = parse_every_ns(every);
+    if (!after.ok()) return scrub->at("every", after.status());
+    config->scrub.every_ns = *after;
+  }
+  if (!window.empty()) {
+    Status status = parse_scrub_window(window, &config->scrub);
+    if (!status.ok()) return scrub->at("window", status);
+  }
+  return ok_status();
+}
+
 }  // namespace
 
 Result<DiskNodeConfig> parse_disknode_config(std::string_view text, std::string_view file) {
@@ -107,6 +134,7 @@ Result<DataplaneConfig> parse_dataplane_config(std::string_view text, std::strin
   config.nvme_listen = map.texts("nvme_tcp", kConfigListMax);
   config.nbd_listen = map.texts("nbd", kConfigListMax);
   std::string slow_fail = map.text("slow_fail");
+  BB_TRY(parse_scrub(map, &config));
   std::set<std::string> names;
   for (YamlMap& one : map.maps("backplanes", kConfigListMax)) {
     BackplaneConfig backplane;

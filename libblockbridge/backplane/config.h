@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "backplane/scrub_schedule.h"
 #include "base/status.h"
 #include "base/uuid.h"
 
@@ -49,6 +50,8 @@ struct DataplaneConfig {
   // How long a member of an array may be much slower than the others until it is failed, if the
   // array can do without it; 0: it stays.
   uint64_t slow_fail_ns = 0;
+  ScrubSchedule scrub;                  // of every array
+  uint64_t scrub_bytes_per_second = 0;  // the most that a scrub may take; 0: as resync
 };
 
 inline constexpr size_t kConfigTextMaxBytes = 1u << 20;

@@ -134,7 +134,9 @@ std::unique_ptr<ManagedArray> Dataplane::make_array(ArrayBook::Entry entry) {
                          .book = book_.get(),
                          .authority = authority_.get(),
                          .us = us_,
-                         .slow_fail_ns = config_.slow_fail_ns};
+                         .slow_fail_ns = config_.slow_fail_ns,
+                         .scrub = config_.scrub,
+                         .scrub_bytes_per_second = config_.scrub_bytes_per_second};
   return std::make_unique<ManagedArray>(
       std::move(services), std::move(entry),
       [this](ManagedArray& array) { return export_array(array); });

@@ -37,10 +37,9 @@ namespace bb::backplane {
 //                         done_bytes, written_bytes, text}, exports: [...], ...}
 //                     explanation (in it): sentences, why it is in its state and what happens next
 //   array.fail {name, drive}, array.readmit {name, drive} -> as array.info
-//   array.scrub {name} -> as array.info; runs in the background, array.info tells of it in scrub:
-//                     {state: "never" | "running" | "done" | "failed", text, detail, done_bytes,
-//                     total_bytes, begun_wall_ns, ended_wall_ns, skipped_bytes, repaired_blocks,
-//                     unrepaired_blocks, findings: [{offset_bytes, repaired}]}
+//   array.scrub {name, action?: "start" | "resume" | "pause" | "cancel"} -> as array.info; without
+//                     an action one that was interrupted or paused goes on, else one begins. It
+//                     runs in the background; array.info tells of it in scrub (raid/scrub_view.h).
 //   array.stop {name} -> {name, state}: until array.start or a restart of the daemon
 //   array.start {name}, array.remove {name}
 //   target.list {}    -> {targets: [{array, protocol, address, name, uri}]}

@@ -43,6 +43,24 @@ Result<std::string> parse_name(const Json& params, std::string_view method) {
   return name;
 }
 
+struct ScrubRequest {
+  std::string name;
+  std::string action;
+};
+
+Result<ScrubRequest> parse_scrub_request(const Json& params) {
+  BB_ASSIGN(JsonFields fields, JsonFields::of(params, "array.scrub"));
+  ScrubRequest out;
+  BB_ASSIGN(out.name, fields.text("name", raid::kNameMaxBytes));
+  BB_ASSIGN(out.action, fields.text_or("action", "", 32));
+  BB_TRY(fields.reject_unknown());
+  for (const char* known : {"", "start", "resume", "pause", "cancel"}) {
+    if (out.action == known) return out;
+  }
+  return error(Code::k_invalid_argument,
+               "array.scrub: action \"{}\": there are start, resume, pause and cancel", out.action);
+}
+
 Status reject_all(const Json& params, std::string_view method) {
   BB_ASSIGN(JsonFields fields, JsonFields::of(params, method));
   return fields.reject_unknown();
@@ -293,9 +311,15 @@ io::Task<Result<Json>> Dataplane::array_info(Json params) {
 }
 
 io::Task<Result<Json>> Dataplane::array_scrub(Json params) {
-  BB_CO_ASSIGN(std::string name, parse_name(params, "array.scrub"));
-  BB_CO_ASSIGN(ManagedArray * array, find_array(name));
-  BB_CO_TRY(array->start_scrub());
+  BB_CO_ASSIGN(ScrubRequest what, parse_scrub_request(params));
+  BB_CO_ASSIGN(ManagedArray * array, find_array(what.name));
+  if (what.action == "pause" || what.action == "cancel") {
+    bool pause = what.action == "pause";
+    BB_CO_TRY(
+        co_await array->stop_scrub(pause ? raid::ScrubStop::kPause : raid::ScrubStop::kCancel));
+  } else {
+    BB_CO_TRY(array->start_scrub({.resume = what.action != "start"}));
+  }
   co_return describe_array(*array);
 }
 

@@ -107,6 +107,7 @@ io::Task<void> ManagedArray::run() {
         status = co_await try_assemble();
       } else {
         co_await take_back_members();
+        co_await tend_scrub();
       }
     }
     if (!status.ok() && trouble_ != status.text())
@@ -146,6 +147,7 @@ io::Task<Status> ManagedArray::try_assemble() {
   raid::ArrayAssemble what{.uuid = entry_.record.uuid};
   what.options.epoch = entry_.record.epoch;
   what.options.slow_fail_ns = services_.slow_fail_ns;
+  what.options.scrub_bytes_per_second = services_.scrub_bytes_per_second;
   for (auto& slot : slots_) {
     if (slot->device == nullptr) continue;
     if (slot->device->state() != io::DeviceState::kReady) continue;
@@ -197,7 +199,8 @@ io::Task<void> ManagedArray::take_back_members() {
 
 io::Task<void> ManagedArray::stop() {
   stopping_.set();
-  scrub_cancelled_ = true;
+  // What runs goes on after the next start.
+  if (array_ != nullptr && scrubbing_) (void)co_await array_->stop_scrub(raid::ScrubStop::kSuspend);
   co_await tasks_.join();
   if (array_ != nullptr) {
     Status status = co_await array_->close();

@@ -9,6 +9,7 @@
 #include "backplane/array_book.h"
 #include "backplane/backplane_set.h"
 #include "backplane/query.h"
+#include "backplane/scrub_schedule.h"
 #include "io/stats_report.h"
 #include "raid/array.h"
 
@@ -20,7 +21,10 @@ struct ArrayServices {
   ArrayBook* book = nullptr;
   raid::MembershipAuthority* authority = nullptr;
   OwnerIdentity us;
-  uint64_t slow_fail_ns = 0;  // DataplaneConfig
+  // DataplaneConfig
+  uint64_t slow_fail_ns = 0;
+  ScrubSchedule scrub;
+  uint64_t scrub_bytes_per_second = 0;
 };
 
 struct ArrayCreateRequest {
@@ -64,7 +68,10 @@ class ManagedArray {
   io::Task<Status> fail(std::string drive);
   io::Task<Status> readmit(std::string drive);
   // In the background; describe() tells how far it is and what it found. BAD_STATE: one runs.
-  Status start_scrub();
+  // `resume`: goes on with one that was interrupted or paused, if there is one.
+  Status start_scrub(raid::ScrubOptions options);
+  // BAD_STATE: there is none.
+  io::Task<Status> stop_scrub(raid::ScrubStop how);
 
  private:
   struct Slot {
@@ -95,16 +102,8 @@ class ManagedArray {
   Slot* slot_of_member(const raid::ArrayMemberInfo& member) const;
   Result<raid::ArrayMemberInfo> find_member(std::string_view drive) const;
   void came_online();
-  io::Task<void> run_scrub();
-  Json describe_scrub() const;
-
-  struct Scrub {
-    std::string state = "never";  // since this daemon started; "running", "done", "failed"
-    std::string detail;
-    uint64_t begun_wall_ns = 0, ended_wall_ns = 0;
-    uint64_t done_bytes = 0;
-    raid::ScrubReport report;
-  };
+  io::Task<void> tend_scrub();
+  io::Task<void> run_scrub(raid::ScrubOptions options);
 
   ArrayServices services_;
   ArrayBook::Entry entry_;
@@ -115,8 +114,8 @@ class ManagedArray {
   bool owns_epoch_ = false;
   uint64_t started_ns_ = 0;
   bool stopped_ = false;
-  bool scrub_cancelled_ = false;
-  Scrub scrub_;
+  bool scrubbing_ = false;      // run_scrub() is under way
+  uint64_t scrub_next_ns_ = 0;  // not begun by itself before, after one that did not get on
   io::Event stopping_;
   io::TaskGroup tasks_;
 };

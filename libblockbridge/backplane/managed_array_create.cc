@@ -30,6 +30,7 @@ io::Task<Status> ManagedArray::create(ArrayCreateRequest request) {
                          .region_size_bytes = request.region_bytes};
   what.options.epoch = entry_.record.epoch;
   what.options.slow_fail_ns = services_.slow_fail_ns;
+  what.options.scrub_bytes_per_second = services_.scrub_bytes_per_second;
   for (auto& slot : slots_)
     what.members.push_back(raid::MemberDevice::borrow(*slot->device, slot->drive.label()));
   auto array =

@@ -36,6 +36,10 @@ Json describe_member(const raid::ArrayMemberInfo& member) {
   return json;
 }
 
+Json describe_scrub_of(const raid::Array* array) {
+  return raid::describe_scrub(array != nullptr ? array->scrub_info() : raid::ScrubInfo());
+}
+
 }  // namespace
 
 // The record as `array.info` answers it.
@@ -69,7 +73,7 @@ Json ManagedArray::describe() const {
   json["explanation"] = array_ != nullptr ? raid::explain(info) : std::vector<std::string>();
   if (!trouble_.empty()) json["explanation"].push_back("It is not running: " + trouble_);
   json["integrity"] = array_ != nullptr ? raid::integrity_name(info.integrity) : "";
-  json["scrub"] = describe_scrub();
+  json["scrub"] = describe_scrub_of(array_.get());
   json["region_size_bytes"] = info.region_size_bytes;
   json["regions"] = info.regions;
   json["dirty_regions"] = info.dirty_regions;

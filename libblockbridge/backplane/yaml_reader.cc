@@ -133,6 +133,16 @@ std::vector<YamlMap> YamlMap::maps(std::string_view key, size_t max, bool requir
   return values;
 }
 
+std::optional<YamlMap> YamlMap::map(std::string_view key) {
+  YAML::Node node = take(key, false);
+  if (!node.IsDefined()) return std::nullopt;
+  if (!node.IsMap()) {
+    fail(node, fmt::format("\"{}\" is not a mapping", key));
+    return std::nullopt;
+  }
+  return YamlMap(node, std::string(key), file_);
+}
+
 Status YamlMap::finish() {
   std::set<std::string> seen;
   if (node_.IsMap()) {

@@ -4,6 +4,7 @@
 
 #include <yaml-cpp/yaml.h>
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -23,6 +24,8 @@ class YamlMap {
   bool boolean(std::string_view key);                                // false when absent
   std::vector<std::string> texts(std::string_view key, size_t max);  // a list, or one value
   std::vector<YamlMap> maps(std::string_view key, size_t max, bool required = false);
+
+  std::optional<YamlMap> map(std::string_view key);  // one mapping; nothing when absent
 
   // Refuses keys that were not taken, then gives the first error of this map.
   Status finish();

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <ctime>
+
 #include "base/units.h"
 #include "common/command_line.h"
 #include "common/control.h"
@@ -23,6 +25,7 @@ struct Arguments {
   bool spread = true;
   bool explain = false;
   bool assume_clean = false;
+  std::string scrub_action;  // of array.scrub; "status" asks only
 };
 
 std::string query_text(const Arguments& arguments) {
@@ -192,6 +195,82 @@ int on_array(const Arguments& arguments, const char* method, const char* title) 
   return finish(arguments, control_call(arguments.control, method, std::move(params)), title);
 }
 
+// Local time; "" for none.
+std::string when_text(uint64_t wall_ns) {
+  if (wall_ns == 0) return "";
+  auto seconds = static_cast<time_t>(wall_ns / kNsPerSecond);
+  tm local{};
+  localtime_r(&seconds, &local);
+  char text[32] = "";
+  (void)strftime(text, sizeof(text), "%Y-%m-%d %H:%M:%S", &local);
+  return text;
+}
+
+Json scrub_rows(const Json& scrub) {
+  Json rows = Json::array();
+  for (const Json& run : scrub.value("history", Json::array())) {
+    Json row = run;
+    row["begun"] = when_text(run.value("begun_wall_ns", uint64_t{0}));
+    row["ended"] = when_text(run.value("ended_wall_ns", uint64_t{0}));
+    row["by"] = run.value("scheduled", false) ? "schedule" : "operator";
+    rows.push_back(std::move(row));
+  }
+  return rows;
+}
+
+int scrub(const Arguments& arguments) {
+  const std::string& action = arguments.scrub_action;
+  if (action != "status") {
+    Json params{{"name", arguments.name}};
+    if (!action.empty()) params["action"] = action;
+    return finish(arguments, control_call(arguments.control, "array.scrub", std::move(params)),
+                  "Array");
+  }
+  auto answer = control_call(arguments.control, "array.info", {{"name", arguments.name}});
+  if (!answer.ok()) return fail_control(kProgram, arguments.control, answer.status());
+  Json scrub = answer->value("scrub", Json::object());
+  std::string text = render_record(fmt::format("Scrub of array {}", arguments.name), scrub,
+                                   {{"state", "state"},
+                                    {"result", "text"},
+                                    {"detail", "detail"},
+                                    {"done", "done_bytes", Kind::kSize},
+                                    {"of", "total_bytes", Kind::kSize},
+                                    {"repaired blocks", "repaired_blocks"},
+                                    {"unrepaired blocks", "unrepaired_blocks"}});
+  Json rows = scrub_rows(scrub);
+  if (!rows.empty()) {
+    text += "\n" + render_table(rows, {{"Begun", "begun"},
+                                       {"Ended", "ended"},
+                                       {"By", "by"},
+                                       {"State", "state"},
+                                       {"Checked", "checked_bytes", Kind::kSize},
+                                       {"Repaired", "repaired_blocks"},
+                                       {"Unrepaired", "unrepaired_blocks"}});
+  }
+  return show(kProgram, arguments.control, scrub, text);
+}
+
+void add_scrub_options(CLI::App* command, Arguments* arguments) {
+  const struct {
+    const char* name;
+    const char* action;
+    const char* text;
+  } options[] = {
+      {"--start", "start", "from the beginning, also if one was interrupted or paused"},
+      {"--resume", "resume", "from where one was interrupted or paused, if there is one (default)"},
+      {"--pause", "pause", "stop it for now; it goes on with --resume"},
+      {"--cancel", "cancel", "end it for good"},
+      {"--status,--history", "status", "only tell of it, and of those that ended"},
+  };
+  CLI::Option_group* group = command->add_option_group("what to do");
+  group->require_option(0, 1);
+  for (const auto& option : options) {
+    const char* action = option.action;
+    group->add_flag_callback(
+        option.name, [arguments, action] { arguments->scrub_action = action; }, option.text);
+  }
+}
+
 struct Verb {
   const char* name;
   const char* text;
@@ -261,6 +340,7 @@ int run(int argc, char** argv) {
       command->add_flag("--explain", arguments.explain,
                         "in words: why it is in its state, and what happens next");
     }
+    if (command->get_name() == "scrub") add_scrub_options(command, &arguments);
     commands.push_back(command);
   }
   if (auto status = parse_command_line(app, argc, argv, ".SH SEE ALSO\n.BR bb (1)\n")) {
@@ -269,6 +349,7 @@ int run(int argc, char** argv) {
   if (*create_command) return create(arguments);
   for (size_t i = 0; i < commands.size(); ++i) {
     if (*commands[i] && commands[i]->get_name() == "info") return info(arguments);
+    if (*commands[i] && commands[i]->get_name() == "scrub") return scrub(arguments);
     if (*commands[i]) return on_array(arguments, kVerbs[i].method, kVerbs[i].title);
   }
   return list(arguments);

@@ -220,6 +220,51 @@ def scrub_mends_what_rotted(folder, plane, raid, count):
     assert plane.info()["scrub"]["repaired_blocks"] == 0
 
 
+def scrub_of(plane):
+    return plane.info().get("scrub", {})
+
+
+def test_scrub_outlives_its_dataplane(folder):
+    with machines(folder, ["n1", "n2"]) as (_, (plane,)):
+        config = plane.config.read_text()
+        plane.call("array.create", name="db", raid="1.2")
+        wait_for(lambda: in_sync(plane.info()) == 2 and plane.info()["state"] == "online")
+        expect_error("bad_state", "is not being scrubbed", plane.call, "array.scrub", name="db",
+                     action="pause")
+        expect_error("invalid_argument", "there are start", plane.call, "array.scrub", name="db",
+                     action="faster")
+        plane.stop()
+        plane.config.write_text(config + "scrub: {rate: 2MiB}\n")
+        plane.start()
+        wait_for(lambda: plane.info()["state"] == "online")
+        plane.call("array.scrub", name="db")
+        # At 2 MiB each second the place has been written down then, in the latest 10 s.
+        wait_for(lambda: scrub_of(plane)["done_bytes"] > 24 * MIB, 120)
+        assert scrub_of(plane)["state"] == "running", scrub_of(plane)
+        begun = scrub_of(plane)["begun_wall_ns"]
+        plane.kill()
+        plane.start()
+        scrub = wait_for(lambda: scrub_of(plane).get("state") == "running" and scrub_of(plane))
+        assert scrub["begun_wall_ns"] == begun and scrub["done_bytes"] >= 2 * MIB, scrub
+        plane.call("array.scrub", name="db", action="pause")
+        wait_for(lambda: scrub_of(plane)["state"] == "paused")
+        plane.stop()
+        plane.config.write_text(config)
+        plane.start()
+        wait_for(lambda: scrub_of(plane).get("state") == "paused")
+        plane.call("array.scrub", name="db")
+        wait_for(lambda: scrub_of(plane)["state"] == "done")
+        scrub = scrub_of(plane)
+        assert scrub["begun_wall_ns"] == begun and scrub["checked_bytes"] == scrub["total_bytes"]
+        plane.stop()
+        plane.config.write_text(config + "scrub: {every: 1s}\n")
+        plane.start()
+        history = wait_for(lambda: len(scrub_of(plane).get("history", ())) > 1
+                           and scrub_of(plane)["history"])
+        assert [run["scheduled"] for run in history][-2:] == [True, False], history
+        assert history[-1]["begun_wall_ns"] == begun, history
+
+
 def test_impossible_query_changes_nothing(folder):
     with machines(folder, ["n1", "n2"]) as (_, (plane,)):
         for params, code, text in [
@@ -283,6 +328,7 @@ TESTS = [
     test_create_and_restart,
     test_fail_and_readmit,
     test_scrub_mends_what_rotted,
+    test_scrub_outlives_its_dataplane,
     test_race_for_drives,
     test_fio_while_nodes_die,
     test_fio_on_stripes_while_two_nodes_die,

@@ -81,6 +81,7 @@ control: unix:/tmp/dp.sock
 nvme_tcp: 127.0.0.1:4500
 nbd: [127.0.0.1:10809, "unix:/tmp/nbd.sock"]
 slow_fail: 90s
+scrub: {every: 30d, window: "22:00-06:00", rate: 100MiB}
 backplanes:
   - {name: n1, control: 127.0.0.1:4421}
   - {name: n2, control: 127.0.0.1:4422}
@@ -93,6 +94,10 @@ backplanes:
   EXPECT_EQ(config->nbd_listen.size(), 2u);
   EXPECT_EQ(config->slow_fail_ns, uint64_t{90} * 1'000'000'000);
   EXPECT_FALSE(config->host.is_nil());
+  EXPECT_EQ(config->scrub.every_ns, uint64_t{30} * 86400 * 1'000'000'000);
+  EXPECT_EQ(config->scrub.window_begin, 22u * 60);
+  EXPECT_EQ(config->scrub.window_end, 6u * 60);
+  EXPECT_EQ(config->scrub_bytes_per_second, uint64_t{100} << 20);
 }
 
 TEST(DataplaneConfig, Bad) {
@@ -102,6 +107,14 @@ TEST(DataplaneConfig, Bad) {
         BadCase{"name: d\nstore: nothing\ncontrol: unix:/b\n", "d.yaml:2: store: "},
         BadCase{"name: d\nstore: file:/a\ncontrol: unix:/b\nslow_fail: soon\n",
                 "d.yaml:4: slow_fail: "},
+        BadCase{"name: d\nstore: file:/a\ncontrol: unix:/b\nscrub: monthly\n",
+                "d.yaml:4: \"scrub\" is not a mapping"},
+        BadCase{"name: d\nstore: file:/a\ncontrol: unix:/b\nscrub:\n  every: 4000d\n",
+                "d.yaml:5: every: 4000 is larger than the limit of 3650"},
+        BadCase{"name: d\nstore: file:/a\ncontrol: unix:/b\nscrub:\n  window: 22-06\n",
+                "d.yaml:5: window: \"22-06\" is not a window"},
+        BadCase{"name: d\nstore: file:/a\ncontrol: unix:/b\nscrub: {evry: 1d}\n",
+                "did you mean \"every\"?"},
         BadCase{"name: d\nstore: file:/a\ncontrol: 'unix:'\n", "d.yaml:3: control: "},
         BadCase{"name: d\nstore: file:/a\ncontrol: unix:/b\nhost: 12\n", "d.yaml:4: host: "},
         BadCase{"name: d\nstore: file:/a\ncontrol: unix:/b\nbackplane: []\n",

@@ -21,6 +21,11 @@ ARRAY = {
     "members_in_sync": 2, "members_wanted": 3, "domains": 3, "query": "", "spread": True,
     "members": [{"drive": "drv-1", "state": "in-sync", "behind_bytes": 0, "place": "node-a/0"}],
     "resync": {"text": "resynced 1MiB of 2MiB dirty"},
+    "scrub": {"state": "paused", "text": "paused at 40%: 0 blocks repaired, 0 could not be",
+              "done_bytes": 4 << 20, "total_bytes": 10 << 20,
+              "history": [{"begun_wall_ns": 10**18, "ended_wall_ns": 10**18 + 10**12,
+                           "state": "done", "scheduled": True, "checked_bytes": 10 << 20,
+                           "repaired_blocks": 2, "unrepaired_blocks": 0}]},
     "exports": [{"protocol": "nbd", "uri": "nbd://127.0.0.1:1/db"}],
 }
 DRIVE = {"id": "drv-1", "disk_node": "node-a", "slot": 0, "capacity_bytes": 1 << 30,
@@ -31,6 +36,7 @@ ANSWERS = {
     "array.list": {"arrays": [ARRAY]},
     "array.info": ARRAY,
     "array.create": ARRAY,
+    "array.scrub": ARRAY,
     "array.remove": ["not", "an", "object"],
     "array.stop": {"name": "db", "state": "stopped"},
 }
@@ -136,6 +142,23 @@ def check_formats(path):
     expect(code == 2 and 'no field "colour"' in err, err)
 
 
+def check_scrub(path):
+    for option, action in ((None, {}), ("--start", {"action": "start"}),
+                           ("--resume", {"action": "resume"}), ("--pause", {"action": "pause"}),
+                           ("--cancel", {"action": "cancel"})):
+        code, out, err = run(path, HEALCTL, "scrub", "db", *([option] if option else []))
+        expect(code == 0 and "paused at 40%" in out, option, out, err)
+        expect(asked[-1] == ("array.scrub", {"name": "db", **action}), option, asked[-1])
+    for option in ("--status", "--history"):
+        code, out, err = run(path, HEALCTL, "scrub", "db", option)
+        expect(code == 0 and "paused at 40%" in out and "schedule" in out, out, err)
+        expect("2001-09-0" in out and asked[-1] == ("array.info", {"name": "db"}), out, asked[-1])
+    out = run(path, HEALCTL, "scrub", "db", "--status", "-o", "json")[1]
+    expect(json.loads(out) == ARRAY["scrub"], out)
+    code, _, err = run(path, HEALCTL, "scrub", "db", "--pause", "--cancel")
+    expect(code == 2 and "[invalid_argument]" in err, code, err)
+
+
 def check_failures(path):
     code, out, err = run(path, HEALCTL, "fail", "db", "drv-1")
     expect(code == 4 and out == "", code, out)
@@ -175,8 +198,8 @@ def main():
         listener.bind(path)
         listener.listen()
         threading.Thread(target=serve, args=(listener,), daemon=True).start()
-        for check in (check_tables, check_io, check_create, check_formats, check_failures,
-                      check_manuals):
+        for check in (check_tables, check_io, check_create, check_formats, check_scrub,
+                      check_failures, check_manuals):
             check(path)
             print(check.__name__, "ok")
 
