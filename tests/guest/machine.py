@@ -25,7 +25,14 @@ KERNEL_COMMAND_LINE = (
 )
 
 
+BOOTS = 3  # at most, of a kernel that dies before its first process runs
+
+
 class GuestError(Exception):
+    pass
+
+
+class GuestGone(GuestError):
     pass
 
 
@@ -38,30 +45,40 @@ class Machine:
         """
         if shutil.which(QEMU) is None:
             raise Unavailable(f"no program {QEMU}")
-        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="bb-guest."))
-        self.received, self.jobs = b"", 0
-        started = time.monotonic()
         network = f"user,id=net,ipv6=off,restrict=off,net={NETWORK},host={HOST_ADDRESS}"
         pairs = [forward] if isinstance(forward, tuple) else forward or []
         for host_port, guest_port in pairs:
             network += f",hostfwd=tcp:127.0.0.1:{host_port}-:{guest_port}"
+        self.process = None
+        for boots_left in reversed(range(BOOTS)):
+            self.folder = pathlib.Path(tempfile.mkdtemp(prefix="bb-guest."))
+            command = self._command(kernel, initramfs, memory_mib, processors, network, append)
+            try:
+                return self._boot(command + list(devices))
+            except GuestGone as error:
+                self.close(forced=True)
+                if boots_left == 0:
+                    raise
+                print(f"the kernel died before its first process ran, booted again: {error}")
+            except BaseException:
+                self.close(forced=True)
+                raise
+
+    def _boot(self, command):
+        self.received, self.jobs = b"", 0
+        started = time.monotonic()
         with open(self.folder / "qemu.log", "wb") as log:
             self.process = subprocess.Popen(
-                self._command(kernel, initramfs, memory_mib, processors, network, append)
-                + list(devices),
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-            )  # fmt: skip
-        try:
-            self.socket = self._connect()
-            _, self.uptime, self.release = self._line(time.monotonic() + 180).split()
-        except BaseException:
-            self.close(forced=True)
-            raise
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        self.socket = self._connect()
+        _, self.uptime, self.release = self._line(time.monotonic() + 180).split()
         self.boot_seconds = time.monotonic() - started
 
     # One thread runs all processors in turn. QEMU before 8.1 may translate code for one processor
     # while another changes it (it locks pages first since then), and a kernel that changes its own
-    # code, for a static key, then dies of an int3 that is no longer there.
+    # code, for a static key, then dies of an int3 that is no longer there. With one thread that is
+    # rare (seen once, at 2 s of a boot), and as long as nothing of ours has run it is booted again.
     def _command(self, kernel, initramfs, memory_mib, processors, network, append):
         return [
             *[QEMU, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"],
@@ -101,7 +118,7 @@ class Machine:
         except TimeoutError as error:
             raise GuestError(f"the guest does not answer: {self._tail('console')}") from error
         if not data:
-            raise GuestError(
+            raise GuestGone(
                 f"the guest is gone: {self._tail('console')}{self._tail('qemu.log')}"
             )
         self.received += data
@@ -147,13 +164,14 @@ class Machine:
         self.process.wait()
 
     def close(self, forced=False):
-        if not forced and self.process.poll() is None:
+        running = self.process is not None and self.process.poll() is None
+        if running and not forced:
             try:
                 self.socket.sendall(b"QUIT 0 0\n")
                 self.process.wait(15)
             except (OSError, subprocess.TimeoutExpired):
                 pass
-        if self.process.poll() is None:
+        if running and self.process.poll() is None:
             self.kill()
         if hasattr(self, "socket"):
             self.socket.close()
