@@ -153,7 +153,7 @@ void encode_scrub_log(const ScrubLog& log, Bytes into) {
   for (size_t i = 0; i < std::min(log.history.size(), kScrubHistoryMax); ++i) {
     encode_run(log.history[i], at + kAtRuns + (i + 1) * kRunBytes);
   }
-  store_le<uint32_t>(at + kAtCrc, crc32c(into));
+  store_le<uint32_t>(at + kAtCrc, crc32c_around(into, kAtCrc));
 }
 
 Result<ScrubLog> decode_scrub_log(const Uuid& array, uint64_t created_wall_ns, ConstBytes from) {
@@ -162,9 +162,7 @@ Result<ScrubLog> decode_scrub_log(const Uuid& array, uint64_t created_wall_ns, C
   if (as_text(from.subspan(kAtMagic, kMagic.size())) != kMagic) {
     return error(Code::k_not_found, "no scrub log");
   }
-  std::vector<std::byte> zeroed(from.begin(), from.end());
-  store_le<uint32_t>(&zeroed[kAtCrc], 0);
-  if (load_le<uint32_t>(at + kAtCrc) != crc32c(zeroed)) {
+  if (load_le<uint32_t>(at + kAtCrc) != crc32c_around(from, kAtCrc)) {
     return error(Code::k_corrupt, "scrub log: wrong checksum");
   }
   auto version = load_le<uint32_t>(at + kAtVersion);
