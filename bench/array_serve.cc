@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // An array of devices named by URI as a block device of this machine (ublk), until SIGTERM: what
 // raid_guest.py compares with the kernel's. The array is made anew; nobody keeps its record.
-#include <CLI/CLI.hpp>
 #include <cstdio>
 
+#include "base/cli11.h"
 #include "base/log.h"
 #include "base/units.h"
 #include "common/stop_signals.h"

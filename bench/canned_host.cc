@@ -7,10 +7,10 @@
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 
-#include <CLI/CLI.hpp>
 #include <string>
 #include <vector>
 
+#include "base/cli11.h"
 #include "base/uri.h"
 #include "load_report.h"
 #include "support/nvme_fake.h"

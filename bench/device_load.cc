@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Random blocks on a device named by URI, `depth` of them in flight: our initiator's speed.
-#include <CLI/CLI.hpp>
 
+#include "base/cli11.h"
 #include "base/prng.h"
 #include "io/buffer.h"
 #include "io/device_uri.h"

@@ -3,9 +3,9 @@
 // have the healthy one open, one of them nothing else; they are measured in turns, so that both see
 // the same machine. bench/isolation.py drives it: a line on stdin begins a measurement.
 #include <algorithm>
-#include <CLI/CLI.hpp>
 #include <iostream>
 
+#include "base/cli11.h"
 #include "base/log.h"
 #include "base/prng.h"
 #include "base/units.h"

@@ -9,10 +9,10 @@
 // This measures, it does not judge; the bars it was made for: 8 MiB and 0.02 % of the array, 1 s.
 #include <malloc.h>
 
-#include <CLI/CLI.hpp>
 #include <cstdio>
 #include <fstream>
 
+#include "base/cli11.h"
 #include "base/log.h"
 #include "base/prng.h"
 #include "base/units.h"

@@ -4,9 +4,9 @@
 // the first round all its bits are set, as they are where writes come in a steady stream.
 // In turns, medians of CPU time; this measures, it does not judge.
 #include <algorithm>
-#include <CLI/CLI.hpp>
 #include <cstdio>
 
+#include "base/cli11.h"
 #include "base/log.h"
 #include "base/prng.h"
 #include "base/units.h"

@@ -5,10 +5,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <cstring>
 #include <string>
 
+#include "base/cli11.h"
 #include "base/prng.h"
 #include "io/nbd/wire.h"
 #include "load_report.h"

@@ -13,11 +13,11 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <CLI/CLI.hpp>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 
+#include "base/cli11.h"
 #include "base/prng.h"
 #include "load_report.h"
 

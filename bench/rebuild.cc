@@ -6,9 +6,9 @@
 //     during the rebuild, and the rebuild's rate of what it is when idle
 // Medians of rounds in turns; this measures, it does not judge.
 #include <algorithm>
-#include <CLI/CLI.hpp>
 #include <cstdio>
 
+#include "base/cli11.h"
 #include "base/log.h"
 #include "base/prng.h"
 #include "base/units.h"

@@ -12,12 +12,12 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <CLI/CLI.hpp>
 #include <cstdio>
 #include <cstring>
 #include <thread>
 #include <vector>
 
+#include "base/cli11.h"
 #include "load_report.h"
 
 namespace {

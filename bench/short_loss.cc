@@ -7,10 +7,10 @@
 //   others: bytes written to the members that had been there, which resync may have to make equal
 // Members are of the size that --member-gib says and take memory where they are written to. Nothing
 // is timed: the same numbers each run.
-#include <CLI/CLI.hpp>
 #include <cstdio>
 #include <set>
 
+#include "base/cli11.h"
 #include "base/log.h"
 #include "base/prng.h"
 #include "base/units.h"

@@ -8,9 +8,9 @@
 //     checksums too
 // In turns, medians; this measures, it does not judge.
 #include <algorithm>
-#include <CLI/CLI.hpp>
 #include <cstdio>
 
+#include "base/cli11.h"
 #include "base/log.h"
 #include "base/prng.h"
 #include "base/units.h"

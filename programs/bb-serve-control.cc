@@ -2,6 +2,7 @@
 #include "bb-serve-control.h"
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
 #include "io/device_uri.h"
 

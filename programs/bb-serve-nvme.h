@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "base/cli11.h"
 #include "common/loops.h"
 #include "io/device.h"
 #include "io/nvme/reservation_file.h"

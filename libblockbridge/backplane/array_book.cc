@@ -2,6 +2,7 @@
 #include "backplane/array_book.h"
 
 #include <array>
+#include <nlohmann/json.hpp>
 
 #include "backplane/config.h"
 #include "raid/membership.h"

@@ -2,6 +2,7 @@
 #include "backplane/backplane_client.h"
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
 #include "base/log.h"
 #include "base/units.h"

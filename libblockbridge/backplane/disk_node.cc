@@ -2,6 +2,7 @@
 #include "backplane/disk_node.h"
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
 #include "base/log.h"
 #include "base/units.h"

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "backplane/node_report.h"
 
+#include <nlohmann/json.hpp>
+
 #include "backplane/config.h"
 
 namespace bb::backplane {

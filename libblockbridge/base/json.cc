@@ -3,6 +3,7 @@
 #include "base/json.h"
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
 namespace bb {
 namespace {

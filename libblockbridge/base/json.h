@@ -2,7 +2,7 @@
 // pure: values only
 #pragma once
 
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>  // who touches values includes json.hpp, a second to compile
 #include <set>
 #include <string>
 #include <string_view>

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "raid/array.h"
 
+#include <nlohmann/json.hpp>
+
 #include "base/json.h"
 #include "capi/handle.h"
 #include "cluster/membership_store.h"

@@ -2,6 +2,8 @@
 // pure: values only
 #include "cluster/membership_codec.h"
 
+#include <nlohmann/json.hpp>
+
 namespace bb::cluster {
 namespace {
 

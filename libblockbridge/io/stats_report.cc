@@ -2,6 +2,7 @@
 #include "io/stats_report.h"
 
 #include <fmt/chrono.h>
+#include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <tuple>

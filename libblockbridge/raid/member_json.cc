@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "raid/member_json.h"
 
+#include <nlohmann/json.hpp>
+
 #include "io/stats_report.h"
 
 namespace bb::raid {

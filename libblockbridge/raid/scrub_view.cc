@@ -2,6 +2,7 @@
 #include "raid/scrub_view.h"
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 #include <string>
 
 namespace bb::raid {

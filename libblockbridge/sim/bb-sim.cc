@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // bb-sim: runs the real code in a simulated world. docs/SIMULATOR.md
-#include <CLI/CLI.hpp>
 #include <csignal>
 #include <ctime>
+#include <fstream>
 
+#include "base/cli11.h"
 #include "base/log.h"
 #include "sim/campaign.h"
 #include "sim/tiny_campaign.h"
@@ -22,6 +23,7 @@ struct Arguments {
   bool above_budget = false;
   bool no_digests = false;
   std::string only;
+  std::string known_seeds;
 };
 
 void add_run_options(CLI::App* app, Arguments& arguments) {
@@ -43,6 +45,15 @@ void add_tiny_options(CLI::App* app, TinyArguments& arguments) {
   app->add_option("--mutant", arguments.mutant, "with this planted bug");
   app->add_option("--runs", arguments.runs_max, "the most runs of each configuration");
   app->add_flag("--all-orders", arguments.without_reduction, "of what commutes too");
+}
+
+// Lines of a mutant's name and a seed.
+SeedsOfMutants read_seeds(const std::string& path) {
+  SeedsOfMutants seeds;
+  std::ifstream file(path);
+  std::string name;
+  for (uint64_t seed = 0; file >> name >> seed;) seeds[name] = seed;
+  return seeds;
 }
 
 Campaign campaign_of(const Arguments& arguments, CampaignKind kind) {
@@ -86,6 +97,8 @@ int run(int argc, char** argv) {
     sub->add_option("--runs", arguments.runs, "the most runs for each");
     sub->add_option("--only", arguments.only, "the one of this name");
   }
+  mutants->add_option("--known", arguments.known_seeds, "a file of seeds that found one before")
+      ->check(CLI::ExistingFile);
   array->add_flag("--above-budget", arguments.above_budget,
                   "more faults than the redundancy bears: errors, never wrong data");
   for (CLI::App* sub : {session, multipath}) {
@@ -107,7 +120,7 @@ int run(int argc, char** argv) {
   if (stripes->parsed()) return run_campaign(campaign_of(arguments, CampaignKind::kStripes));
   if (tiny->parsed()) return run_tiny(tiny_arguments);
   if (canary->parsed()) return run_canaries(arguments.runs, arguments.only);
-  return run_mutants(arguments.runs, arguments.only);
+  return run_mutants(arguments.runs, arguments.only, read_seeds(arguments.known_seeds));
 }
 
 }  // namespace

@@ -162,8 +162,10 @@ struct Catch {
   int pipe[2] = {-1, -1};
 };
 
-// Runs seed after seed until one of them fails, and says which that was.
-Catch first_catch(uint64_t runs_max, CampaignKind kind, RunOptions options, Mutant mutant) {
+// Runs seed after seed until one of them fails, and says which that was; first the `known` one, if
+// not 0.
+Catch first_catch(uint64_t runs_max, CampaignKind kind, RunOptions options, Mutant mutant,
+                  uint64_t known) {
   Catch found;
   BB_CHECK(pipe(found.pipe) == 0, "pipe: {}", strerror(errno));
   int status = in_child([&] {
@@ -171,9 +173,9 @@ Catch first_catch(uint64_t runs_max, CampaignKind kind, RunOptions options, Muta
     RunOptions one = options;
     one.pool = &pool;
     set_mutant(mutant);
-    for (uint64_t run = 1; run <= runs_max; ++run) {
-      one.seed = run;
-      now = {.kind = kind, .seed = run, .runs = run, .hunting = true, .tell = found.pipe[1]};
+    for (uint64_t run = known == 0 ? 1 : 0; run <= runs_max; ++run) {
+      one.seed = run == 0 ? known : run;
+      now = {.kind = kind, .seed = one.seed, .runs = run, .hunting = true, .tell = found.pipe[1]};
       RunResult result = run_one(one);
       if (result.violation.empty()) continue;
       if (getenv("BB_SIM_SHOW") != nullptr) fmt::print("    {}\n", result.violation);
@@ -213,9 +215,9 @@ bool passes_unharmed(CampaignKind kind, RunOptions options, uint64_t seed) {
 }
 
 bool hunt(std::string_view name, std::string_view what, uint64_t runs_max, CampaignKind kind,
-          RunOptions options, Mutant mutant) {
+          RunOptions options, Mutant mutant, uint64_t known) {
   fmt::print("{:<24} {:<60} ", name, what);
-  Catch found = first_catch(runs_max, kind, options, mutant);
+  Catch found = first_catch(runs_max, kind, options, mutant, known);
   if (found.seed == 0) {
     fmt::print("NOT CAUGHT in {} runs\n", runs_max);
     return false;
@@ -287,14 +289,14 @@ int run_canaries(uint64_t runs_max, const std::string& only) {
     if (!only.empty() && only != row.name) continue;
     RunOptions options;
     options.canary = row.canary;
-    bool caught =
-        hunt(row.name, row.what, runs_max != 0 ? runs_max : 2000, row.kind, options, Mutant::kNone);
+    bool caught = hunt(row.name, row.what, runs_max != 0 ? runs_max : 2000, row.kind, options,
+                       Mutant::kNone, 0);
     all = all && caught;
   }
   return all ? 0 : 1;
 }
 
-int run_mutants(uint64_t runs_max, const std::string& only) {
+int run_mutants(uint64_t runs_max, const std::string& only, const SeedsOfMutants& known) {
 #if defined(BB_MUTANTS) && BB_MUTANTS
   bool all = true;
   for (const MutantRow& row : kMutants) {
@@ -302,13 +304,16 @@ int run_mutants(uint64_t runs_max, const std::string& only) {
     // Seeds of stripes cut one workload off in 512 places: many workloads must come.
     uint64_t runs = (runs_max != 0 ? runs_max : 20'000) *
                     (kind_of(row.mutant) == CampaignKind::kStripes ? 16 : 1);
-    bool caught = hunt(row.name, row.what, runs, kind_of(row.mutant), RunOptions{}, row.mutant);
+    auto seed = known.find(row.name);
+    bool caught = hunt(row.name, row.what, runs, kind_of(row.mutant), RunOptions{}, row.mutant,
+                       seed == known.end() ? 0 : seed->second);
     all = all && caught;
   }
   return all ? 0 : 1;
 #else
   (void)runs_max;
   (void)only;
+  (void)known;
   fmt::print(stderr, "bb-sim: this build has no mutants in it: run bb-sim-mutants mutants\n");
   return 2;
 #endif

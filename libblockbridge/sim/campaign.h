@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 
 #include "sim/run_result.h"
@@ -34,6 +35,8 @@ struct Campaign {
 // test prints the line that repeats the run, too.
 int run_campaign(const Campaign& campaign);
 int run_canaries(uint64_t runs_max, const std::string& only);
-int run_mutants(uint64_t runs_max, const std::string& only);
+// Tries the seed that caught a mutant before (`known`, by name) ahead of all others.
+using SeedsOfMutants = std::map<std::string, uint64_t, std::less<>>;
+int run_mutants(uint64_t runs_max, const std::string& only, const SeedsOfMutants& known);
 
 }  // namespace bb::sim

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "bb/discover.h"
 
+#include <nlohmann/json.hpp>
+
 #include "base/uri.h"
 #include "common/failure.h"
 #include "common/output.h"

@@ -2,6 +2,7 @@
 #include "bb/io_command.h"
 
 #include <unistd.h>
+#include <nlohmann/json.hpp>
 
 #include <chrono>
 #include <thread>

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <optional>
 
+#include "base/cli11.h"
 #include "common/control.h"
 
 namespace bb::program {

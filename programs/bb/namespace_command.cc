@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "bb/namespace_command.h"
 
+#include <nlohmann/json.hpp>
+
 namespace bb::program {
 namespace {
 

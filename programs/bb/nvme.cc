@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "nvme.h"
 
+#include <nlohmann/json.hpp>
+
 #include "common/failure.h"
 #include "io/nvme/local_inventory.h"
 

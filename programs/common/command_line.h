@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <optional>
 #include <string>
 
+#include "base/cli11.h"
 #include "base/log.h"
 #include "base/status.h"
 #include "io/reactor.h"

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/control.h"
 
+#include <nlohmann/json.hpp>
+
 #include "base/units.h"
 #include "common/failure.h"
 #include "io/offload.h"

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <ctime>
+#include <nlohmann/json.hpp>
 
 #include "base/units.h"
 #include "common/command_line.h"

@@ -2,6 +2,7 @@
 // The control channel's decoder. Input: a stream of lines, whole and in pieces; every line is a
 // message or refused, and what was decoded survives being sent again.
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
 #include "base/check.h"
 #include "fuzz.h"

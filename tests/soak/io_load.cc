@@ -2,9 +2,9 @@
 // Mixed I/O on devices named by URI, every block of which is verified, until SIGTERM; then all of
 // it is read once more. Prints a line of JSON when it begins and then each second. Exit 1: a device
 // gave what it may not.
-#include <CLI/CLI.hpp>
 #include <memory>
 
+#include "base/cli11.h"
 #include "base/log.h"
 #include "common/stop_signals.h"
 #include "io/device_uri.h"

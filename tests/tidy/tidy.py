@@ -21,10 +21,10 @@ import subprocess
 import tree
 
 FOLDERS = ("libblockbridge/", "programs/")
-UNIT_FILES = 10  # more would leave one of two cores idle at the end
+UNIT_FILES = 20  # more would leave one of two cores idle at the end
 # What names this one file, and what precompiles headers: with these a missing include goes unseen.
-DROPPED = {"-o", "-c", "-MF", "-MQ", "-include", "-include-pch"}
-INCLUDE_FOLDERS = ("libblockbridge", "include", ".")
+DROPPED = {"-o", "-c", "-MF", "-MQ", "-include", "-include-pch", "-Xclang"}
+INCLUDE_FOLDERS = ("libblockbridge", "include", "programs", ".")
 DECLARED = re.compile(
     r"(?:^(?:#\s*define|class|struct|union|enum(?: class)?|using|constexpr [\w:<>, ]*?)\s+(\w+))"
     r"|(?:\b(\w+)\s*(?:\[\w*\])?\s*(?:=|\{|\())",
@@ -42,7 +42,7 @@ class Unit:
 
 def hidden_names(text):
     """What a file declares for itself: macros and all at the left of its anonymous namespaces."""
-    names = set(re.findall(r"^\s*#\s*define\s+(\w+)", text, re.M))
+    names = set(re.findall(r"^(?:\s*#\s*define|int(?= main\())\s+(\w+)", text, re.M))
     text = re.sub(r'"(?:\\.|[^"\\\n])*"|//(?! namespace$).*$', "", text, flags=re.M)
     for body in re.findall(r"^namespace \{$(.*?)^\}  // namespace$", text, re.M | re.S):
         for line in re.findall(r"^\w.*$", body, re.M):  # not indented: no member, no local
@@ -51,7 +51,7 @@ def hidden_names(text):
 
 
 def arguments_of(entry):
-    """The flags of a compile command that a unit of several files shares."""
+    """The flags of a compile command that do not name its file."""
     words = shlex.split(entry["command"])
     words = words[next(i for i, word in enumerate(words) if word.startswith("-")) :]
     kept, skip = [], False
@@ -63,27 +63,27 @@ def arguments_of(entry):
 
 
 def units(build):
-    """All files once, in units of files with equal flags and no hidden name in common."""
-    groups, seen = {}, set()
+    """All files once, in units that hide no name twice, with the flags of all targets together:
+    these differ in folders and definitions that do not get into each other's way."""
+    entries, arguments = {}, {}
     for entry in json.loads((build / "compile_commands.json").read_text()):
-        folder = pathlib.Path(entry["directory"])
-        file = (folder / entry["file"]).resolve()
-        if file in seen or not file.is_relative_to(tree.ROOT):
+        file = (pathlib.Path(entry["directory"]) / entry["file"]).resolve()
+        if file in entries or not file.is_relative_to(tree.ROOT):
             continue
-        if not file.relative_to(tree.ROOT).as_posix().startswith(FOLDERS):
-            continue
-        seen.add(file)
-        arguments = arguments_of(entry)
-        open_units = groups.setdefault((str(folder), tuple(arguments)), [])
+        if file.relative_to(tree.ROOT).as_posix().startswith(FOLDERS):
+            entries[file] = entry
+            arguments.update(dict.fromkeys(arguments_of(entry)))
+    found = []
+    for file in entries:
         names = hidden_names(file.read_text())
-        for unit in open_units:
+        for unit in found:
             if len(unit.files) < UNIT_FILES and not unit.names & names:
                 unit.files.append(file)
                 unit.names |= names
                 break
         else:
-            open_units.append(Unit(folder, arguments, [file], names))
-    return sorted((u for g in groups.values() for u in g), key=lambda u: -len(u.files))
+            found.append(Unit(build.resolve(), list(arguments), [file], names))
+    return sorted(found, key=lambda unit: -len(unit.files))
 
 
 def closure(file, seen):

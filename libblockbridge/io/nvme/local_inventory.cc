@@ -2,6 +2,7 @@
 #include "io/nvme/local_inventory.h"
 
 #include <unistd.h>
+#include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <cerrno>

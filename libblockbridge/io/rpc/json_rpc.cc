@@ -2,6 +2,8 @@
 // pure: values only
 #include "io/rpc/json_rpc.h"
 
+#include <nlohmann/json.hpp>
+
 namespace bb::io::rpc {
 namespace {
 

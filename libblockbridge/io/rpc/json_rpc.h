@@ -2,6 +2,7 @@
 // pure: values only
 #pragma once
 
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <variant>

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "io/rpc/rpc_client.h"
 
+#include <nlohmann/json.hpp>
 #include <utility>
 
 namespace bb::io::rpc {

@@ -2,6 +2,7 @@
 #include "io/rpc/rpc_server.h"
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
 #include "base/log.h"
 #include "base/units.h"

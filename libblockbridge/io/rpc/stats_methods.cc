@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "io/rpc/stats_methods.h"
 
+#include <nlohmann/json.hpp>
+
 namespace bb::io::rpc {
 namespace {
 

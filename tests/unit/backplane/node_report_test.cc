@@ -2,6 +2,7 @@
 #include "backplane/node_report.h"
 
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 #include "backplane/array_book.h"
 

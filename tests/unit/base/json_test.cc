@@ -2,6 +2,7 @@
 #include "base/json.h"
 
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 namespace bb {
 namespace {

@@ -2,6 +2,7 @@
 #include "cluster/membership_store.h"
 
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 #include "base/units.h"
 #include "cluster/model_store.h"

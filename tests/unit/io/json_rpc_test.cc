@@ -2,6 +2,7 @@
 #include "io/rpc/json_rpc.h"
 
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 namespace bb::io::rpc {
 namespace {

@@ -2,6 +2,7 @@
 #include "io/stats_report.h"
 
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 #include "base/prng.h"
 #include "base/units.h"

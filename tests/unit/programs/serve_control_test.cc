@@ -3,6 +3,7 @@
 #include "bb-serve-control.h"
 
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 #include <atomic>
 #include <filesystem>

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The scrub of a whole array: stopped, resumed, and remembered by the members.
+#include <nlohmann/json.hpp>
 #include <optional>
 
 #include "checked_world.h"
