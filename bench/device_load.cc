@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // Random blocks on a device named by URI, `depth` of them in flight: our initiator's speed.
-
 #include "base/cli11.h"
 #include "base/prng.h"
 #include "io/buffer.h"

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "base/json.h"
-
 #include <nlohmann/json.hpp>
+
+#include "base/json.h"
 #include "base/uri.h"
 #include "capi/handle.h"
 #include "io/nvme/discover.h"

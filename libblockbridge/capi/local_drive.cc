@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "capi/handle.h"
-
 #include <nlohmann/json.hpp>
+
+#include "capi/handle.h"
 #include "io/nvme/local_inventory.h"
 
 namespace capi = bb::capi;

@@ -6,6 +6,7 @@
 
 #include "base/cli11.h"
 #include "base/log.h"
+#include "base/mutant.h"
 #include "sim/campaign.h"
 #include "sim/tiny_campaign.h"
 
@@ -47,13 +48,20 @@ void add_tiny_options(CLI::App* app, TinyArguments& arguments) {
   app->add_flag("--all-orders", arguments.without_reduction, "of what commutes too");
 }
 
-// Lines of a mutant's name and a seed.
-SeedsOfMutants read_seeds(const std::string& path) {
-  SeedsOfMutants seeds;
+// Lines of a mutant's name and a seed; false, with a text, when one is none.
+bool read_seeds(const std::string& path, SeedsOfMutants* seeds) {
   std::ifstream file(path);
   std::string name;
-  for (uint64_t seed = 0; file >> name >> seed;) seeds[name] = seed;
-  return seeds;
+  uint64_t seed = 0;
+  while (file >> name) {
+    if (!mutant_from_name(name) || !(file >> seed)) {
+      fmt::print(stderr, "bb-sim: {}: \"{}\" is no mutant's name with a seed behind it\n", path,
+                 name);
+      return false;
+    }
+    (*seeds)[name] = seed;
+  }
+  return true;
 }
 
 Campaign campaign_of(const Arguments& arguments, CampaignKind kind) {
@@ -120,7 +128,9 @@ int run(int argc, char** argv) {
   if (stripes->parsed()) return run_campaign(campaign_of(arguments, CampaignKind::kStripes));
   if (tiny->parsed()) return run_tiny(tiny_arguments);
   if (canary->parsed()) return run_canaries(arguments.runs, arguments.only);
-  return run_mutants(arguments.runs, arguments.only, read_seeds(arguments.known_seeds));
+  SeedsOfMutants known;
+  if (!arguments.known_seeds.empty() && !read_seeds(arguments.known_seeds, &known)) return 2;
+  return run_mutants(arguments.runs, arguments.only, known);
 }
 
 }  // namespace

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "bb/discover.h"
-
 #include <nlohmann/json.hpp>
+
+#include "bb/discover.h"
 #include "bb/io_command.h"
 #include "bb/namespace_command.h"
 #include "common/command_line.h"

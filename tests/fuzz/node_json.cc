@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // JSON between disk nodes and dataplanes, and the array records in the store. Input: one byte that
 // says which, then the text. What is understood is the same when written and read again.
-#include "backplane/array_book.h"
-
 #include <nlohmann/json.hpp>
+
+#include "backplane/array_book.h"
 #include "backplane/node_report.h"
 #include "base/check.h"
 #include "fuzz.h"

@@ -2,11 +2,11 @@
 """clang-tidy over libblockbridge/ and programs/, many source files in one run.
 
 Nearly all time of clang-tidy on one of our files goes into the standard headers below it. A unit
-that includes several files of one target walks through these once, which makes a run over the
-whole tree ten times shorter, so that `./dev test` has the minutes for it. The static analyzer knows
-units by the name UnifiedSource: it follows all paths in what these include. Files that hide the
-same name in an anonymous namespace go into different units, and the files of a unit that does not
-compile are run one by one, so that no finding is the unit's own.
+that includes several files, of whatever targets, walks through these once, which makes a run over
+the whole tree ten times shorter, so that `./dev test` has the minutes for it. The static analyzer
+knows units by the name UnifiedSource: it follows all paths in what these include. Files that hide
+the same name in an anonymous namespace go into different units, and the files of a unit that does
+not compile are run one by one, so that no finding is the unit's own.
 """
 import concurrent.futures
 import dataclasses
